@@ -1,0 +1,29 @@
+"""Plain frozen structs: meter, point, sample, quality, event. No I/O, no clock."""
+
+from flexmap.model.error import ConfigurationError, FlexmapError, LocalError, RemoteError
+from flexmap.model.meter import Meter, Site
+from flexmap.model.point import Direction, Kind, MeterType, Part, Point, Reference, Register
+from flexmap.model.sample import Command, CommandResult, Event, EventCode, EventLog, Sample, Value
+
+__all__ = [
+    "Command",
+    "CommandResult",
+    "ConfigurationError",
+    "Direction",
+    "Event",
+    "EventCode",
+    "EventLog",
+    "FlexmapError",
+    "Kind",
+    "LocalError",
+    "Meter",
+    "MeterType",
+    "Part",
+    "Point",
+    "Reference",
+    "Register",
+    "RemoteError",
+    "Sample",
+    "Site",
+    "Value",
+]

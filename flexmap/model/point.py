@@ -1,0 +1,113 @@
+"""Points and meter types: what a meter has, with its name on both faces."""
+
+from __future__ import annotations
+
+import enum
+from functools import cached_property
+
+import msgspec
+
+
+class Kind(enum.StrEnum):
+    """What sort of value a point holds; decides its Python type in a sample."""
+
+    ENERGY = "energy"
+    """Counter in the register's own scale: ``int``."""
+    INSTANTANEOUS = "instantaneous"
+    """Measured value in the base unit: ``float``."""
+    COUNTER = "counter"
+    """Count of occurrences: ``int``."""
+    STATUS = "status"
+    """State: ``bool``, or ``int`` of an enumeration."""
+    IDENTITY = "identity"
+    """Constant of the meter: ``str``; kept in the meter, not in samples."""
+
+
+class Part(enum.StrEnum):
+    """Which part of a signed value a COSEM register shows."""
+
+    NET = "net"
+    PLUS = "plus"
+    """max(value, 0)"""
+    MINUS = "minus"
+    """max(-value, 0)"""
+
+
+class Direction(enum.StrEnum):
+    """What a meter's import is to the busbar (IEC 61850-7-4: Dmd away from it, Sup towards it)."""
+
+    DEMAND = "demand"
+    """Customer load: import flows away from the busbar."""
+    SUPPLY = "supply"
+    """Infeed: import flows towards the busbar, so Dmd and Sup change places."""
+
+
+class Register(msgspec.Struct, frozen=True):
+    """The COSEM side of a point: one attribute of one object (IEC 62056-6-2)."""
+
+    obis: str
+    """``A-B:C.D.E.F``"""
+    class_id: int
+    attribute: int
+    part: Part = Part.NET
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """The IEC 61850 side of a point, within the meter's logical device."""
+
+    ln: str
+    """Logical node with instance, for example ``MMXU1``."""
+    do: str
+    """Data object path, for example ``TotW`` or ``PhV.phsA``."""
+    cdc: str
+    """Common data class of the first data object on the path: ``MV``, ``WYE``, ``BCR``, ``SPS`` …"""
+
+    @property
+    def path(self) -> str:
+        """``LN.DO``, without logical device and attribute."""
+        return f"{self.ln}.{self.do}"
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """One value of a meter, with its name on both faces."""
+
+    name: str
+    title: str
+    kind: Kind
+    registers: tuple[Register, ...]
+    """One register, or a PLUS and a MINUS register for a signed value that COSEM splits."""
+    type: str
+    """A-XDR type of the register's value, for example ``double-long-unsigned``."""
+    scaler: int = 0
+    """value = raw × 10^scaler unit; also the register's resolution."""
+    unit: int = 255
+    """COSEM unit code (IEC 62056-6-2 table 4); 255 has no unit."""
+    reference: Reference
+    supply_reference: Reference | None = None
+    """Reference that takes the place of ``reference`` on a meter with direction SUPPLY."""
+    control: Reference | None = None
+    """Data object that takes commands for this point and shows the same status (``CSWI1.Pos`` for a breaker)."""
+
+    def reference_for(self, direction: Direction) -> Reference:
+        """Return the IEC 61850 name on a meter of that direction."""
+        if direction is Direction.SUPPLY and self.supply_reference is not None:
+            return self.supply_reference
+        return self.reference
+
+
+class MeterType(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """A kind of meter: its list of points. All meters of a type share one COSEM schema and one set of LN types."""
+
+    id: str
+    title: str
+    product: str
+    """Prefix of the SCL type ids, so that ICDs of two products can be merged."""
+    points: tuple[Point, ...]
+    """Points that samples carry, in the order of a sample's values."""
+    identity: tuple[Point, ...]
+    """Constant points; their values stand in the meter, by point name."""
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Position of each sampled point in a sample, by point name."""
+        return {point.name: position for position, point in enumerate(self.points)}

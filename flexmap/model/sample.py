@@ -1,0 +1,87 @@
+"""Samples, events and commands: what moves between sources, store and faces."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+Value = int | float | bool | str | None
+"""A point's value; ``None`` where none was ever read."""
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True):
+    """The values of a meter at one time stamp, in the order of its type's ``points``."""
+
+    meter: str
+    time: int
+    """The meter's capture time, milliseconds since 1970-01-01T00:00:00 UTC; never the time of forwarding."""
+    values: tuple[Value, ...]
+    quality: tuple[int, ...]
+    """One quality (flexmap.model.quality) for each value."""
+    clock_status: int = 0
+    """The meter's COSEM clock status at ``time`` (IEC 62056-6-2 clause 4.1.6.1): 1 invalid, 2 doubtful,
+    4 different clock base, 8 invalid clock status, 128 daylight saving active."""
+
+
+class EventCode(enum.IntEnum):
+    """Codes of the event logs (class 1 ``0-0:96.11.e``), as companion specifications commonly number them."""
+
+    POWER_DOWN = 1
+    POWER_UP = 2
+    CLOCK_ADJUSTED_OLD = 4
+    CLOCK_ADJUSTED_NEW = 5
+    TERMINAL_COVER_OPENED = 40
+    TERMINAL_COVER_CLOSED = 41
+    METER_COVER_OPENED = 44
+    METER_COVER_CLOSED = 45
+    READY_FOR_RECONNECTION = 59
+    MANUAL_DISCONNECTION = 60
+    MANUAL_CONNECTION = 61
+    REMOTE_DISCONNECTION = 62
+    REMOTE_CONNECTION = 63
+    LOCAL_DISCONNECTION = 64
+    COMMUNICATION_LOST = 230
+    COMMUNICATION_RESTORED = 231
+    DATA_GAP = 232
+    """Samples are missing from the store (manufacturer's code)."""
+
+
+class EventLog(enum.IntEnum):
+    """The log an event belongs to: value group E of ``0-0:99.98.E``."""
+
+    STANDARD = 0
+    FRAUD = 1
+    DISCONNECT = 2
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True):
+    """Something that happened at a meter."""
+
+    meter: str
+    time: int
+    """Milliseconds since 1970-01-01T00:00:00 UTC."""
+    log: EventLog
+    code: EventCode
+    text: str = ""
+
+
+class Command(msgspec.Struct, frozen=True, array_like=True):
+    """A request to act on a meter: open (False) or close (True) its breaker."""
+
+    id: int
+    meter: str
+    point: str
+    """Name of the point to act on, for example ``breaker``."""
+    value: bool
+    origin: str = ""
+    """Who asked: the face and its client, for the event log."""
+
+
+class CommandResult(msgspec.Struct, frozen=True, array_like=True):
+    """The meter's answer to a command; sent only when the meter has answered."""
+
+    id: int
+    done: bool
+    cause: str = ""
+    """Why not, if not done."""
