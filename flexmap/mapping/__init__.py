@@ -1,0 +1,1 @@
+"""OBIS ↔ logical node: the one table (``obis/*.toml``) and the rules that both faces share."""
