@@ -27,7 +27,7 @@ def engineering(point: Point, raw: int) -> float | int:
         return raw
     if point.scaler >= 0:
         return float(raw * int(10**point.scaler))
-    return raw / 10**-point.scaler
+    return raw / int(10**-point.scaler)
 
 
 def raw(point: Point, value: Value, part: Part = Part.NET) -> int:

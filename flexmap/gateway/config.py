@@ -1,0 +1,335 @@
+"""The configuration file of a site: TOML, decoded into frozen structs, checked as a whole.
+
+Every error is a ConfigurationError naming the file, the entry and the way out. Paths in the file are relative
+to the file's own folder. Secrets stand in a file of their own (:mod:`flexmap.gateway.secrets`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from flexmap.mapping.table import load as load_table
+from flexmap.mapping.table import load_builtin
+from flexmap.model import ConfigurationError, Direction, Meter, MeterType, Site
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+FIRST_METER_SAP = 16
+LAST_SAP = 0x3FFF
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str, where: str) -> Endpoint:
+    """Return the endpoint of ``HOST:PORT`` (an IPv6 address in brackets). Port 0 lets the system choose one."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        number = int(port)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 0xFFFF:
+        remedy = "write an IP address and a port from 0 to 65535, such as 127.0.0.1:4059"
+        raise ConfigurationError(f"'{text}' is not HOST:PORT", where=where, remedy=remedy)
+    return Endpoint("127.0.0.1" if host == "localhost" else host, number)
+
+
+class _Listening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    listen: str
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where to listen."""
+        return parse_endpoint(self.listen, "listen")
+
+    @property
+    def host(self) -> str:
+        """Address to listen on."""
+        return self.endpoint.host
+
+    @property
+    def port(self) -> int:
+        """Port to listen on; 0 lets the system choose."""
+        return self.endpoint.port
+
+
+class SiteSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[site]``: names."""
+
+    name: str
+    ied: str
+    vendor: str = "flexmap"
+    revision: int = 1
+
+
+class MmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
+    """``[mms]``: the IEC 61850 face."""
+
+    listen: str = "127.0.0.1:10102"
+    engine: Literal["libiec61850"] = "libiec61850"
+
+
+class DlmsClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[dlms.client]]``: one client address, what it must prove and what it may do."""
+
+    sap: int
+    name: str
+    authentication: Literal["none", "lls", "hls-gmac"]
+    access: Literal["public", "read", "manage"]
+    protection: Literal["none", "authenticated", "authenticated-encrypted"] = "none"
+    """Least protection of each message; ``hls-gmac`` clients only."""
+
+
+class DlmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
+    """``[dlms]``: the DLMS/COSEM face, wrapper over TCP and UDP on the same port."""
+
+    listen: str = "127.0.0.1:4059"
+    system_title: str = "464D580000000001"
+    """Eight octets in hexadecimal: three of the manufacturer, five of the device."""
+    secrets: str = "secrets.toml"
+    client: tuple[DlmsClient, ...] = ()
+    idle_timeout: float = 180.0
+    """Seconds after which a silent TCP connection is closed."""
+    max_connections: int = 1000
+
+
+class RetentionSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[store.retention]``: days that each kind of record is kept; 0 keeps it for ever."""
+
+    samples_days: float = 7.0
+    profile_days: float = 400.0
+    events_days: float = 400.0
+
+
+class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[store]``: the folder of the database and of all state that outlives a restart."""
+
+    folder: str = "state"
+    retention: RetentionSection = RetentionSection()
+
+
+class WebSection(_Listening, frozen=True, forbid_unknown_fields=True):
+    """``[web]``: ``/metrics`` and ``/healthz``."""
+
+    listen: str = "127.0.0.1:8080"
+
+
+class SimulationSection(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="simulation", tag_field="kind"
+):
+    """``[[source]] kind = "simulation"``: the seeded meter model, driven by measured load data."""
+
+    name: str
+    seed: int = 1
+    load: str = ""
+    """CSV file to replay; empty for the sample data that flexmap ships."""
+    start: str = ""
+    """Local date and time in the load file at which the replay starts; empty for the time of day now."""
+    max_age: float = 5.0
+    """Seconds after which a value that was not renewed is questionable with oldData."""
+
+
+class MeterSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[meter]]``: one meter."""
+
+    id: str
+    type: str
+    ld: str
+    sap: int
+    source: str
+    direction: Direction = Direction.DEMAND
+    identity: dict[str, str] = {}
+    location: str = ""
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    site: SiteSection
+    source: tuple[SimulationSection, ...]
+    meter: tuple[MeterSection, ...]
+    mms: MmsSection = MmsSection()
+    dlms: DlmsSection = DlmsSection()
+    store: StoreSection = StoreSection()
+    web: WebSection = WebSection()
+    meter_types: tuple[str, ...] = ()
+
+
+class Config(msgspec.Struct, frozen=True):
+    """A checked configuration."""
+
+    path: Path
+    site: Site
+    sources: tuple[SimulationSection, ...]
+    mms: MmsSection
+    dlms: DlmsSection
+    store: StoreSection
+    web: WebSection
+
+    def resolve(self, name: str) -> Path:
+        """Return a path of the file, relative to the file's folder."""
+        return self.path.parent / Path(name).expanduser()
+
+
+def load(path: Path) -> Config:
+    """Return the checked configuration of a file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        remedy = "`flexmap demo --write-config FILE` writes one to start from"
+        raise ConfigurationError(f"cannot read: {error.strerror}", where=str(path), remedy=remedy) from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """Return the checked configuration of a file's text; ``path`` names it in errors and anchors its paths."""
+    try:
+        file = msgspec.toml.decode(text, type=_File)
+    except msgspec.DecodeError as error:
+        remedy = "docs/configuration.md lists every entry"
+        raise ConfigurationError(str(error), where=str(path), remedy=remedy) from None
+    types = load_builtin()
+    for name in file.meter_types:
+        meter_type = load_table(path.parent / name)
+        types[meter_type.id] = meter_type
+    check = _Check(str(path), file, types)
+    check.all()
+    return Config(
+        path=path,
+        site=_site(file, types),
+        sources=file.source,
+        mms=file.mms,
+        dlms=file.dlms,
+        store=file.store,
+        web=file.web,
+    )
+
+
+def _site(file: _File, types: dict[str, MeterType]) -> Site:
+    meters = tuple(
+        Meter(
+            id=meter.id,
+            type=meter.type,
+            ld=meter.ld,
+            sap=meter.sap,
+            direction=meter.direction,
+            identity=_identity(meter, types[meter.type]),
+            location=meter.location,
+            source=meter.source,
+        )
+        for meter in file.meter
+    )
+    used = {meter.type for meter in meters}
+    return Site(
+        name=file.site.name,
+        ied=file.site.ied,
+        meters=meters,
+        types={name: meter_type for name, meter_type in types.items() if name in used},
+        vendor=file.site.vendor,
+        revision=file.site.revision,
+    )
+
+
+def _identity(meter: MeterSection, meter_type: MeterType) -> dict[str, str]:
+    """Return the meter's identity; what the file leaves out is made from the meter's id."""
+    made = {"serial-number": meter.id, "device-name": f"FMX{meter.sap:013d}", "firmware": "unknown"}
+    names = [point.name for point in meter_type.identity]
+    return {name: meter.identity.get(name, made.get(name, "")) for name in names}
+
+
+class _Check:
+    """The rules that hold across entries."""
+
+    def __init__(self, path: str, file: _File, types: dict[str, MeterType]) -> None:
+        self._path = path
+        self._file = file
+        self._types = types
+        self._seen: dict[tuple[str, object], str] = {}
+
+    def all(self) -> None:
+        for name, section in (("mms", self._file.mms), ("dlms", self._file.dlms), ("web", self._file.web)):
+            parse_endpoint(section.listen, f"{self._path}: [{name}] listen")
+        self._name(self._file.site.ied, "[site] ied", 64)
+        for source in self._file.source:
+            self._once("source name", source.name, f"[[source]] '{source.name}'")
+        for meter in self._file.meter:
+            self._meter(meter)
+        for client in self._file.dlms.client:
+            self._client(client)
+        self._system_title()
+        if not self._file.meter:
+            raise self._error("[[meter]]", "there is no meter", "add at least one")
+
+    def _error(self, entry: str, what: str, remedy: str) -> ConfigurationError:
+        return ConfigurationError(what, where=f"{self._path}: {entry}", remedy=remedy)
+
+    def _name(self, name: str, entry: str, most: int) -> None:
+        if not _NAME.fullmatch(name) or len(name) > most or name == "None":
+            remedy = f"a letter, then letters, digits or '_', at most {most} in all"
+            raise self._error(entry, f"'{name}' is not a name that IEC 61850 allows", remedy)
+
+    def _once(self, what: str, value: object, entry: str) -> None:
+        first = self._seen.setdefault((what, value), entry)
+        if first is not entry:
+            raise self._error(entry, f"{what} {value!r} stands already in {first}", "each must be unique")
+
+    def _meter(self, meter: MeterSection) -> None:
+        entry = f"[[meter]] '{meter.id}'"
+        self._once("id", meter.id, entry)
+        self._once("ld", meter.ld, entry)
+        self._once("sap", meter.sap, entry)
+        self._name(meter.ld, f"{entry} ld", 64 - len(self._file.site.ied))
+        if meter.ld == "GW":
+            raise self._error(f"{entry} ld", "'GW' is the gateway's own logical device", "take another name")
+        if not FIRST_METER_SAP <= meter.sap <= LAST_SAP:
+            remedy = f"take one from {FIRST_METER_SAP} to {LAST_SAP}"
+            raise self._error(f"{entry} sap", f"{meter.sap} is not a meter's server address", remedy)
+        if meter.type not in self._types:
+            known = ", ".join(sorted(self._types))
+            remedy = f"known types: {known}; 'meter_types' names tables of your own"
+            raise self._error(f"{entry} type", f"'{meter.type}' is not known", remedy)
+        if meter.source not in {source.name for source in self._file.source}:
+            raise self._error(f"{entry} source", f"there is no [[source]] named '{meter.source}'", "add it")
+        unknown = meter.identity.keys() - {point.name for point in self._types[meter.type].identity}
+        if unknown:
+            names = ", ".join(point.name for point in self._types[meter.type].identity)
+            raise self._error(f"{entry} identity", f"'{min(unknown)}' is not known", f"known: {names}")
+
+    def _client(self, client: DlmsClient) -> None:
+        entry = f"[[dlms.client]] '{client.name}'"
+        self._once("client sap", client.sap, entry)
+        self._once("client name", client.name, entry)
+        if not 1 <= client.sap <= LAST_SAP:
+            raise self._error(
+                f"{entry} sap", f"{client.sap} is not a client address", f"take one from 1 to {LAST_SAP}"
+            )
+        if client.authentication == "none" and client.access != "public":
+            remedy = 'authenticate with lls or hls-gmac, or set access = "public"'
+            raise self._error(entry, f"access '{client.access}' without authentication", remedy)
+        if client.protection != "none" and client.authentication != "hls-gmac":
+            remedy = 'keys come with authentication = "hls-gmac"'
+            raise self._error(f"{entry} protection", f"'{client.protection}' needs keys", remedy)
+
+    def _system_title(self) -> None:
+        try:
+            octets = bytes.fromhex(self._file.dlms.system_title)
+        except ValueError:
+            octets = b""
+        if len(octets) != 8:
+            remedy = "write 16 hexadecimal digits"
+            raise self._error(
+                "[dlms] system_title", f"'{self._file.dlms.system_title}' is not eight octets", remedy
+            )

@@ -1,0 +1,104 @@
+"""Secrets of the DLMS clients: a TOML file of its own, readable by its owner alone.
+
+::
+
+    [reader]                                  # name of a [[dlms.client]]
+    password = "…"                            # authentication = "lls"
+    encryption_key = "32 hexadecimal digits"  # global unicast encryption key, GUEK
+    authentication_key = "32 hexadecimal digits"  # global authentication key, GAK
+"""
+
+from __future__ import annotations
+
+import os
+import secrets as random
+import stat
+from pathlib import Path
+
+import msgspec
+
+from flexmap.gateway.config import Config, DlmsClient
+from flexmap.model import ConfigurationError
+
+KEY_OCTETS = 16
+
+
+class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one client must prove to know. Never logged, never shown."""
+
+    password: str = ""
+    encryption_key: str = ""
+    authentication_key: str = ""
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def keys(self) -> tuple[bytes, bytes]:
+        """Return the encryption and the authentication key."""
+        return bytes.fromhex(self.encryption_key), bytes.fromhex(self.authentication_key)
+
+
+def load(config: Config) -> dict[str, Secret]:
+    """Return the secrets of the configuration's clients, by client name.
+
+    Raises ConfigurationError if the file is missing, open to others, or lacks what a client needs.
+    """
+    needed = [client for client in config.dlms.client if client.authentication != "none"]
+    if not needed:
+        return {}
+    path = config.resolve(config.dlms.secrets)
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        text = path.read_bytes()
+    except OSError as error:
+        remedy = f"client '{needed[0].name}' needs it; `flexmap demo --write-config` writes one with fresh keys"
+        raise ConfigurationError(f"cannot read: {error.strerror}", where=str(path), remedy=remedy) from None
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"mode {mode:03o} lets others read it", where=str(path), remedy=f"chmod 600 {path}"
+        )
+    try:
+        found = msgspec.toml.decode(text, type=dict[str, Secret])
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(str(error), where=str(path)) from None
+    for client in needed:
+        _check(client, found.get(client.name, Secret()), f"{path}: [{client.name}]")
+    return found
+
+
+def _check(client: DlmsClient, secret: Secret, where: str) -> None:
+    if client.authentication == "lls":
+        if len(secret.password) < 8:
+            raise ConfigurationError("password is missing or shorter than 8 characters", where=where)
+        return
+    for field in ("encryption_key", "authentication_key"):
+        try:
+            octets = bytes.fromhex(getattr(secret, field))
+        except ValueError:
+            octets = b""
+        if len(octets) != KEY_OCTETS:
+            raise ConfigurationError(f"{field} is not {2 * KEY_OCTETS} hexadecimal digits", where=where)
+
+
+def fresh(client: DlmsClient) -> Secret:
+    """Return a secret of new random keys or a new password for a client."""
+    if client.authentication == "lls":
+        return Secret(password=random.token_urlsafe(12))
+    return Secret(encryption_key=random.token_hex(KEY_OCTETS), authentication_key=random.token_hex(KEY_OCTETS))
+
+
+def write(path: Path, secrets: dict[str, Secret]) -> None:
+    """Write a new secrets file with mode 0600. Raises ConfigurationError if the file is there already."""
+    lines = ["# Secrets of the DLMS clients. Keep this file readable by its owner alone (mode 0600).", ""]
+    for name, secret in secrets.items():
+        lines.append(f"[{name}]")
+        lines += [f'{field} = "{value}"' for field, value in msgspec.structs.asdict(secret).items() if value]
+        lines.append("")
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise ConfigurationError("is there already", where=str(path), remedy="remove it or name another") from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot write: {error.strerror}", where=str(path)) from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines))
