@@ -1,0 +1,1 @@
+"""Where values are served: one package for each face, behind one small interface."""

@@ -122,8 +122,7 @@ class _Builder:
         self._ggio: dict[str, int] = {}
 
     def add(self, number: int, item: dict[str, Any]) -> None:
-        name = item.get("name", f"number {number}")
-        self._where = f"{self._file}: point '{name}'"
+        self._where = f"{self._file}: point {number} '{item.get('name', '')}'"
         try:
             entry = msgspec.convert(item, type=_Entry)
         except msgspec.ValidationError as error:

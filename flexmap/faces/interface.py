@@ -1,0 +1,29 @@
+"""What the gateway asks of a face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from flexmap.model import Command, CommandResult, Sample
+
+OnCommand = Callable[[Command], Deferred[CommandResult]]
+"""Takes a command from a face's client; fires when the meter has answered."""
+
+
+class Face(Protocol):
+    """Serves every meter's last sample to clients of one protocol."""
+
+    def start(self) -> Deferred[None]:
+        """Serve from now on; fires when clients can connect."""
+
+    def update(self, samples: Sequence[Sample]) -> None:
+        """Serve these samples from now on, at most one for each meter."""
+
+    def stop(self) -> Deferred[None]:
+        """Close every association and serve no more."""
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether clients are served, and figures to show."""

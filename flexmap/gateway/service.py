@@ -1,0 +1,142 @@
+"""The gateway: samples come in from the sources and stand on every face; commands go the other way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from flexmap.faces.interface import Face
+from flexmap.gateway.metrics import Metrics
+from flexmap.mapping import quality as rules
+from flexmap.model import Command, CommandResult, Event, Sample, Site
+from flexmap.sources.interface import Source
+from flexmap.store import Store
+
+AGE_CHECK_SECONDS = 1.0
+
+
+class Clock(Protocol):
+    """The part of a reactor that tells the time: seconds since 1970 UTC."""
+
+    def seconds(self) -> float:
+        """Return the time."""
+
+
+class Gateway:
+    """Holds the last sample of every meter and passes each new one to the store and the faces.
+
+    ``sources`` maps a source's name to the source and the age in seconds at which its values are old.
+    """
+
+    def __init__(self, reactor: Clock, site: Site, store: Store, metrics: Metrics) -> None:
+        self._reactor = reactor
+        self._site = site
+        self._store = store
+        self._metrics = metrics
+        self._log = Logger(namespace="flexmap.gateway")
+        self._faces: list[Face] = []
+        self._sources: dict[str, Source] = {}
+        self._max_age: dict[str, float] = {}
+        self._old: set[str] = set()
+        self._meters = {meter.id: meter for meter in site.meters}
+        self.last: dict[str, Sample] = {
+            meter.id: rules.never_read(meter.id, len(site.type_of(meter).points)) for meter in site.meters
+        }
+        self._arrived: dict[str, float] = {}
+        self._age_check = LoopingCall(self._check_age)
+        self._age_check.clock = cast("IReactorTime", reactor)
+
+    def add_face(self, face: Face) -> None:
+        """Serve every further sample on the face, and the last one of each meter at once."""
+        self._faces.append(face)
+        face.update(list(self.last.values()))
+
+    def add_source(self, name: str, source: Source, max_age: float) -> None:
+        """Take samples from a source; its values are old after ``max_age`` seconds."""
+        self._sources[name] = source
+        self._max_age[name] = max_age
+
+    def resume(self, samples: Sequence[Sample]) -> None:
+        """Begin with the samples that the store kept from before: served as old until a source renews them."""
+        for sample in samples:
+            if sample.meter in self.last:
+                self.last[sample.meter] = rules.age(sample)
+                self._old.add(sample.meter)
+
+    def start(self) -> None:
+        """Watch the age of values from now on."""
+        self._age_check.start(AGE_CHECK_SECONDS, now=False)
+
+    def stop(self) -> None:
+        """Watch it no more."""
+        if self._age_check.running:
+            self._age_check.stop()
+
+    def accept(self, samples: Sequence[Sample]) -> None:
+        """Take samples from a source: all are stored; those newer than the last are served."""
+        now = self._reactor.seconds()
+        newest: dict[str, Sample] = {}
+        for sample in samples:
+            if sample.meter not in self._meters:
+                self._metrics.rejected.inc()
+                self._log.warn("sample of unknown meter {meter} dropped", meter=sample.meter)
+            elif sample.time > self.last[sample.meter].time or sample.meter in self._old:
+                self.last[sample.meter] = newest[sample.meter] = sample
+                self._arrived[sample.meter] = now
+                self._old.discard(sample.meter)
+        self._store.append(samples)
+        self._serve(list(newest.values()))
+        self._metrics.accepted.inc(len(samples))
+        if newest:
+            self._metrics.latency.observe(
+                max(0.0, self._reactor.seconds() - min(s.time for s in newest.values()) / 1000)
+            )
+
+    def event(self, event: Event) -> None:
+        """Take an event from a source."""
+        self._log.info("{event.meter}: {event.code.name} {event.text}", event=event)
+        self._metrics.events.labels(event.log.name.lower()).inc()
+        self._store.event(event)
+
+    def command(self, command: Command) -> Deferred[CommandResult]:
+        """Pass a command to the meter's source; fires when the meter has answered."""
+        meter = self._meters.get(command.meter)
+        source = self._sources.get(meter.source) if meter else None
+        if source is None:
+            return succeed(CommandResult(command.id, False, f"no source reads meter {command.meter}"))
+        self._log.info(
+            "command {command.point}={command.value} for {command.meter} from {command.origin}", command=command
+        )
+        answer = source.command(command)
+        answer.addErrback(lambda failure: CommandResult(command.id, False, failure.getErrorMessage()))
+        answer.addCallback(self._answered, command)
+        return answer
+
+    def _answered(self, result: CommandResult, command: Command) -> CommandResult:
+        self._metrics.commands.labels("done" if result.done else "refused").inc()
+        self._log.info("command for {meter}: {result}", meter=command.meter, result=result)
+        return result
+
+    def _serve(self, samples: Sequence[Sample]) -> None:
+        if samples:
+            for face in self._faces:
+                face.update(samples)
+
+    def _check_age(self) -> None:
+        now = self._reactor.seconds()
+        old: list[Sample] = []
+        for name, arrived in self._arrived.items():
+            limit = self._max_age[self._meters[name].source]
+            if now - arrived > limit and name not in self._old:
+                self._old.add(name)
+                self.last[name] = rules.age(self.last[name])
+                old.append(self.last[name])
+        if old:
+            self._log.warn("values of {count} meters are old", count=len(old))
+        self._metrics.old.set(len(self._old))
+        self._serve(old)
