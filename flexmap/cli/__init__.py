@@ -1,0 +1,1 @@
+"""The command line: demo, serve, read, verify, map, scl."""

@@ -1,0 +1,115 @@
+"""`flexmap demo`: a substation and its meters, served on both faces."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+from msgspec.structs import replace
+
+from flexmap.gateway import config as configuration
+from flexmap.gateway import secrets
+from flexmap.gateway.config import Config
+from flexmap.gateway.demo import CLIENTS, SECRETS, SUBSTATION_SAP, DemoOptions, write_config
+from flexmap.gateway.run import run
+from flexmap.model import ConfigurationError
+
+CONFIG_NAME = "demo.toml"
+_DEFAULT = DemoOptions()
+
+
+def default_state() -> Path:
+    """Return the folder of the demo's state: ``$XDG_STATE_HOME/flexmap/demo``."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "flexmap" / "demo"
+
+
+@click.command()
+@click.option("--meters", default=_DEFAULT.meters, show_default=True, type=click.IntRange(0, 5000),
+              help="Single-phase meters behind the substation meter.")  # fmt: skip
+@click.option("--mms", default=_DEFAULT.mms, show_default=True, metavar="HOST:PORT", help="Where MMS listens.")
+@click.option("--dlms", default=_DEFAULT.dlms, show_default=True, metavar="HOST:PORT",
+              help="Where the DLMS wrapper listens, TCP and UDP.")  # fmt: skip
+@click.option("--web", default=_DEFAULT.web, show_default=True, metavar="HOST:PORT",
+              help="Where /metrics and /healthz listen.")  # fmt: skip
+@click.option("--state", type=click.Path(path_type=Path, file_okay=False), default=None,
+              help="Folder of the database, the demo's configuration and keys.  [default: ~/.local/state/flexmap/demo]")  # fmt: skip
+@click.option("--seed", default=_DEFAULT.seed, show_default=True, help="Seed of the meter model.")
+@click.option("--load", type=click.Path(path_type=Path, exists=True, dir_okay=False), default=None,
+              help="Load data to replay (CSV) instead of the shipped sample.")  # fmt: skip
+@click.option("--write-config", "config_file", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="FILE",
+              help="Write the demo's configuration to FILE, fresh keys beside it, and stop.")  # fmt: skip
+@click.option("--json-log", is_flag=True, help="Write the log as JSON, one event a line.")
+def demo(
+    meters: int,
+    mms: str,
+    dlms: str,
+    web: str,
+    state: Path | None,
+    seed: int,
+    load: Path | None,
+    config_file: Path | None,
+    json_log: bool,
+) -> None:
+    """Run a demo substation: one three-phase substation meter and METERS single-phase meters at 1 Hz."""
+    options = DemoOptions(
+        meters=meters, mms=mms, dlms=dlms, web=web, seed=seed, load=str(load.resolve()) if load else ""
+    )
+    if config_file is not None:
+        _write(config_file, options)
+        return
+    config = _prepare((state or default_state()).absolute(), options)
+    run(config, SECRETS, json_log=json_log, ready=lambda: click.echo(banner(config)))
+
+
+def _prepare(state: Path, options: DemoOptions) -> Config:
+    """Put the demo's configuration and its well-known keys into the state folder."""
+    config_file, secrets_file = state / CONFIG_NAME, state / "secrets.toml"
+    text = write_config(replace(options, state="."))
+    config = configuration.parse(text, config_file)
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        config_file.write_text(text, encoding="utf-8")
+        secrets_file.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write: {error.strerror}", where=str(state), remedy="name another folder with --state"
+        ) from None
+    secrets.write(secrets_file, SECRETS)
+    return config
+
+
+def _write(path: Path, options: DemoOptions) -> None:
+    if path.exists():
+        raise ConfigurationError("is there already", where=str(path), remedy="remove it or name another")
+    secrets_file = path.with_name(f"{path.stem}.secrets.toml")
+    text = write_config(replace(options, secrets=secrets_file.name))
+    configuration.parse(text, path)
+    secrets.write(
+        secrets_file,
+        {client.name: secrets.fresh(client) for client in CLIENTS if client.authentication != "none"},
+    )
+    path.write_text(text, encoding="utf-8")
+    click.echo(f"wrote {path} and {secrets_file} (fresh keys, mode 0600)\nrun it: flexmap serve {path}")
+
+
+def banner(config: Config) -> str:
+    """Return what is served where, and what to try next."""
+    site, mms, dlms, web = config.site, config.mms.endpoint, config.dlms.endpoint, config.web.endpoint
+    first = site.meters[-1]
+    reference = "MMXN1.Watt" if len(site.meters) > 1 else "MMXU1.TotW"
+    return f"""
+{site.name}: {len(site.meters)} meters, 1 Hz
+  MMS    {mms}   IED {site.ied}, logical devices {site.meters[0].ld} … {first.ld} (up to 5 clients)
+  DLMS   {dlms}   TCP and UDP wrapper, server addresses 1 (management), {SUBSTATION_SAP} … {first.sap}
+  web    http://{web}/metrics, /healthz
+  state  {config.path.parent}
+
+try in another terminal:
+  flexmap read mms://{mms}/{site.ied}{first.ld}/{reference}
+  flexmap read dlms://{dlms}/{first.sap}/1-0:1.8.0 --as reader
+  flexmap verify
+  flexmap scl export {config.path} -o substation.scd
+stop with Ctrl-C
+"""

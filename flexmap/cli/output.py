@@ -1,0 +1,50 @@
+"""How commands print: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return rows as text columns under their heads; numbers are set to the right."""
+    cells = [[_text(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in [list(head), *cells]) for column in range(len(head))]
+    right = [all(isinstance(row[column], int | float) for row in rows) for column in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *cells]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if flush else cell.ljust(width)
+            for cell, width, flush in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def json(value: Any) -> str:
+    """Return a value as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def time_text(milliseconds: int | None) -> str:
+    """Return a time stamp in ISO 8601 with milliseconds, UTC; empty if there is none."""
+    if not milliseconds:
+        return ""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def show(head: Sequence[str], rows: Sequence[Sequence[object]], as_json: bool) -> None:
+    """Print rows as a table, or as a JSON list of objects named by the heads."""
+    if as_json:
+        click.echo(json([dict(zip((name.lower() for name in head), row, strict=True)) for row in rows]))
+    else:
+        click.echo(table(head, rows))
+
+
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell)
