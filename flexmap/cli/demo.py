@@ -26,22 +26,52 @@ def default_state() -> Path:
 
 
 @click.command()
-@click.option("--meters", default=_DEFAULT.meters, show_default=True, type=click.IntRange(0, 5000),
-              help="Single-phase meters behind the substation meter.")  # fmt: skip
+@click.option(
+    "--meters",
+    default=_DEFAULT.meters,
+    show_default=True,
+    type=click.IntRange(0, 5000),
+    help="Single-phase meters behind the substation meter.",
+)
 @click.option("--mms", default=_DEFAULT.mms, show_default=True, metavar="HOST:PORT", help="Where MMS listens.")
-@click.option("--dlms", default=_DEFAULT.dlms, show_default=True, metavar="HOST:PORT",
-              help="Where the DLMS wrapper listens, TCP and UDP.")  # fmt: skip
-@click.option("--web", default=_DEFAULT.web, show_default=True, metavar="HOST:PORT",
-              help="Where /metrics and /healthz listen.")  # fmt: skip
-@click.option("--state", type=click.Path(path_type=Path, file_okay=False), default=None,
-              help="Folder of the database, the demo's configuration and keys.  [default: ~/.local/state/flexmap/demo]")  # fmt: skip
+@click.option(
+    "--dlms",
+    default=_DEFAULT.dlms,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where the DLMS wrapper listens, TCP and UDP.",
+)
+@click.option(
+    "--web",
+    default=_DEFAULT.web,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where /metrics and /healthz listen.",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder of the demo's state and configuration.  [default: ~/.local/state/flexmap/demo]",
+)
 @click.option("--seed", default=_DEFAULT.seed, show_default=True, help="Seed of the meter model.")
-@click.option("--load", type=click.Path(path_type=Path, exists=True, dir_okay=False), default=None,
-              help="Load data to replay (CSV) instead of the shipped sample.")  # fmt: skip
-@click.option("--write-config", "config_file", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="FILE",
-              help="Write the demo's configuration to FILE, fresh keys beside it, and stop.")  # fmt: skip
+@click.option(
+    "--load",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    default=None,
+    help="Load data to replay (CSV) instead of the shipped sample.",
+)
+@click.option(
+    "--write-config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    metavar="FILE",
+    help="Write the demo's configuration to FILE, fresh keys beside it, and stop.",
+)
 @click.option("--json-log", is_flag=True, help="Write the log as JSON, one event a line.")
 def demo(
+    *,
     meters: int,
     mms: str,
     dlms: str,
