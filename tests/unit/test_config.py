@@ -1,0 +1,123 @@
+"""The configuration and the secrets file: what is wrong is named, with the way out."""
+
+import stat
+
+import pytest
+
+from flexmap.gateway import config as configuration
+from flexmap.gateway import secrets
+from flexmap.gateway.demo import CLIENTS, SECRETS, DemoOptions, write_config
+from flexmap.model import ConfigurationError, Direction
+
+
+def demo_text(**options) -> str:
+    return write_config(DemoOptions(meters=2, **options))
+
+
+def test_the_demo_configuration_is_a_configuration(tmp_path):
+    path = tmp_path / "demo.toml"
+    path.write_text(demo_text(seed=7, load='a "quoted" name.csv'))
+    config = configuration.load(path)
+    assert [meter.id for meter in config.site.meters] == ["SUB1", "SM0001", "SM0002"]
+    assert config.site.meters[0].direction is Direction.SUPPLY
+    assert config.sources[0].seed == 7
+    assert config.sources[0].load == 'a "quoted" name.csv'
+    assert config.dlms.client == CLIENTS
+    assert set(config.site.types) == {"single-phase", "three-phase"}
+    assert (config.mms.host, config.mms.port) == ("127.0.0.1", 10102)
+    assert config.resolve(config.store.folder) == tmp_path / "state"
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "what"),
+    [
+        (('ied = "FLEXGW"', 'ied = "1GW"'), "[site] ied", "1GW"),
+        (('listen = "127.0.0.1:10102"', 'listen = "localhost"'), "[mms] listen", "HOST:PORT"),
+        (('listen = "127.0.0.1:4059"', 'listen = "127.0.0.1:70000"'), "[dlms] listen", "70000"),
+        (('"464D580000000001"', '"464D58"'), "system_title", "eight octets"),
+        (('ld = "SM0002"', 'ld = "SM0001"'), "[[meter]] 'SM0002'", "stands already in [[meter]] 'SM0001'"),
+        (('id = "SM0002"', 'id = "SM0001"'), "[[meter]] 'SM0001'", "id 'SM0001'"),
+        (("sap = 1002", "sap = 1001"), "[[meter]] 'SM0002'", "sap 1001"),
+        (("sap = 1002", "sap = 1"), "sap", "1 is not a meter's server address"),
+        (('ld = "SM0002"', 'ld = "GW"'), "ld", "gateway's own"),
+        (('ld = "SM0002"', 'ld = "SM 2"'), "ld", "SM 2"),
+        (('type = "three-phase"', 'type = "four-phase"'), "[[meter]] 'SUB1' type", "four-phase"),
+        (('source = "simulation"', 'source = "nowhere"'), "source", "nowhere"),
+        (("serial-number = ", "serial = "), "identity", "'serial' is not known"),
+        (('authentication = "lls"', 'authentication = "none"'), "[[dlms.client]] 'reader-lls'", "without auth"),
+        (('access = "public"', 'access = "root"'), "demo.toml", "root"),
+        (("sap = 18", "sap = 2"), "[[dlms.client]] 'reader-lls'", "client sap 2"),
+        (("sap = 18", "sap = 0"), "sap", "0 is not a client address"),
+        (('kind = "simulation"', 'kind = "magic"'), "demo.toml", "magic"),
+        (("[web]", '[web]\ncolour = "red"'), "demo.toml", "colour"),
+        (("[site]", "[site"), "demo.toml", ""),
+        (('direction = "supply"', 'direction = "up"'), "demo.toml", "up"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, change, where, what):
+    text = demo_text()
+    assert change[0] in text
+    with pytest.raises(ConfigurationError) as caught:
+        configuration.parse(text.replace(*change), tmp_path / "demo.toml")
+    assert where in str(caught.value)
+    assert what in str(caught.value)
+
+
+def test_a_missing_file_names_the_way_out(tmp_path):
+    with pytest.raises(ConfigurationError, match="write-config"):
+        configuration.load(tmp_path / "none.toml")
+
+
+def test_own_meter_types_are_loaded_beside_the_configuration(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"mine\.toml: cannot read"):
+        configuration.parse('meter_types = ["mine.toml"]\n' + demo_text(), tmp_path / "demo.toml")
+
+
+@pytest.mark.parametrize("text", ["[::1]:4059", "127.0.0.1:0", "localhost:65535", "0.0.0.0:1"])
+def test_endpoints(text):
+    endpoint = configuration.parse_endpoint(text, "here")
+    assert str(endpoint).endswith(text.rpartition(":")[2])
+
+
+def config_with_secrets(tmp_path):
+    config = configuration.parse(demo_text(), tmp_path / "demo.toml")
+    return config, tmp_path / "secrets.toml"
+
+
+def test_secrets_round_trip_with_mode_0600(tmp_path):
+    config, path = config_with_secrets(tmp_path)
+    secrets.write(path, SECRETS)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert secrets.load(config) == SECRETS
+    with pytest.raises(ConfigurationError, match="is there already"):
+        secrets.write(path, SECRETS)
+
+
+def test_secrets_that_others_can_read_are_refused(tmp_path):
+    config, path = config_with_secrets(tmp_path)
+    secrets.write(path, SECRETS)
+    path.chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        secrets.load(config)
+
+
+def test_missing_and_short_secrets_are_named(tmp_path):
+    config, path = config_with_secrets(tmp_path)
+    with pytest.raises(ConfigurationError, match="'reader' needs it"):
+        secrets.load(config)
+    for name, secret, what in (
+        ("reader", secrets.Secret(encryption_key="00", authentication_key="00" * 16), "encryption_key"),
+        ("reader", secrets.Secret(encryption_key="00" * 16), "authentication_key"),
+        ("reader-lls", secrets.Secret(password="short"), "password"),
+    ):
+        path.unlink(missing_ok=True)
+        secrets.write(path, {**SECRETS, name: secret})
+        with pytest.raises(ConfigurationError, match=what):
+            secrets.load(config)
+
+
+def test_fresh_secrets_differ_and_are_not_shown():
+    gmac, lls = CLIENTS[1], CLIENTS[3]
+    assert secrets.fresh(gmac) != secrets.fresh(gmac)
+    assert len(secrets.fresh(lls).password) >= 12
+    assert SECRETS["reader"].encryption_key not in repr(SECRETS["reader"])
