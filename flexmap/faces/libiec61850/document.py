@@ -1,0 +1,308 @@
+"""The served part of an SCL document (IEC 61850-6) as plain structs: one IED, its types expanded to trees.
+
+Reads any CID, IID or ICD with logical devices, DataTypeTemplates, initial values, data sets and report control
+blocks. What is no part of an MMS model (Communication, Substation, GOOSE, logs) is passed over.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NoReturn
+
+import msgspec
+from lxml import etree
+
+from flexmap.model import ConfigurationError
+
+DCHG, QCHG, DUPD, INTEGRITY, GI = 1, 2, 4, 8, 16
+"""Trigger options, as libiec61850 numbers them."""
+
+_TRIGGERS = {"dchg": DCHG, "qchg": QCHG, "dupd": DUPD, "period": INTEGRITY, "gi": GI}
+_OPTIONS = {
+    "seqNum": 1,
+    "timeStamp": 2,
+    "reasonCode": 4,
+    "dataSet": 8,
+    "dataRef": 16,
+    "bufOvfl": 32,
+    "entryID": 64,
+    "configRef": 128,
+}
+_SETTINGS = {"rptID": 1, "bufTime": 2, "datSet": 4, "trgOps": 8, "optFields": 16, "intgPd": 32}
+_TRUE = {"true", "1"}
+
+
+class Attribute(msgspec.Struct, frozen=True):
+    """A data attribute, or one component of a constructed one."""
+
+    name: str
+    basic_type: str
+    """bType of SCL."""
+    fc: str
+    triggers: int
+    count: int
+    """Elements of an array, 0 for a single value."""
+    default: str | None
+    enumeration: dict[str, int] | None
+    children: tuple[Attribute, ...]
+
+
+class DataObject(msgspec.Struct, frozen=True):
+    """A data object with its sub data objects and attributes, in the order of its type."""
+
+    name: str
+    cdc: str
+    count: int
+    children: tuple[DataObject | Attribute, ...]
+
+
+class DataSet(msgspec.Struct, frozen=True):
+    """A data set: members as (inst of the logical device, ``LN$FC$DO…`` MMS name)."""
+
+    name: str
+    members: tuple[tuple[str, str], ...]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance of a report control block; times in milliseconds, options as libiec61850's bits."""
+
+    name: str
+    id: str | None
+    buffered: bool
+    data_set: str | None
+    revision: int
+    triggers: int
+    options: int
+    buffer_time: int
+    integrity_period: int
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """A logical node."""
+
+    name: str
+    objects: tuple[DataObject, ...]
+    values: dict[str, str]
+    """Initial values of this instance (DAI), by path below the node: ``Pos.ctlModel``."""
+    data_sets: tuple[DataSet, ...]
+    reports: tuple[Report, ...]
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A logical device."""
+
+    inst: str
+    name: str
+    """Name on the wire: ldName, or IED name and inst."""
+    functional: bool
+    """The name comes from ldName."""
+    nodes: tuple[Node, ...]
+
+
+class Ied(msgspec.Struct, frozen=True, kw_only=True):
+    """The IED to serve."""
+
+    name: str
+    vendor: str
+    type: str
+    revision: str
+    devices: tuple[Device, ...]
+    dynamic_report_settings: int
+    """Which settings of a report control block clients may change, as libiec61850's bits."""
+    owner: bool
+    """Report control blocks have the attribute Owner."""
+
+
+def parse(scl: bytes, ied: str) -> Ied:
+    """Return the IED of that name from an SCL document.
+
+    Raises ConfigurationError, with the line, if the document is not well-formed, has no such IED, or names a
+    type that it does not define.
+    """
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
+    try:
+        root = etree.fromstring(scl, parser)
+    except etree.XMLSyntaxError as error:
+        raise ConfigurationError(
+            f"not well-formed: {error}", where="SCL document", remedy="flexmap scl check FILE"
+        ) from error
+    for element in root.findall("{*}IED"):
+        if element.get("name") == ied:
+            return _Reader(root).ied(element)
+    names = ", ".join(str(element.get("name")) for element in root.findall("{*}IED")) or "none"
+    raise ConfigurationError(
+        f"no IED named {ied}, only {names}", where="SCL document", remedy="export the CID again"
+    )
+
+
+def _fail(element: etree._Element, what: str) -> NoReturn:
+    raise ConfigurationError(
+        what, where=f"SCL document, line {element.sourceline}", remedy="flexmap scl check FILE names more"
+    )
+
+
+def _bits(element: etree._Element | None, names: dict[str, int], default: int) -> int:
+    if element is None:
+        return default
+    bits = 0
+    for name, bit in names.items():
+        value = element.get(name)
+        if value in _TRUE or (value is None and default & bit):
+            bits |= bit
+    return bits
+
+
+def _number(element: etree._Element, name: str, default: int = 0) -> int:
+    text = element.get(name)
+    try:
+        return default if text is None else int(text)
+    except ValueError:
+        _fail(element, f'{name}="{text}" is not a number')
+
+
+def _node_name(element: etree._Element) -> str:
+    inst = element.get("inst", element.get("lnInst")) or ""
+    return f"{element.get('prefix') or ''}{element.get('lnClass')}{inst}"
+
+
+def _value(element: etree._Element) -> str | None:
+    found = element.find("{*}Val")
+    return None if found is None else (found.text or "")
+
+
+def _initial_values(element: etree._Element, path: str, values: dict[str, str]) -> dict[str, str]:
+    for child in element.iterchildren("{*}DOI", "{*}SDI", "{*}DAI"):
+        below = f"{path}.{child.get('name')}" if path else str(child.get("name"))
+        value = _value(child)
+        if value is not None:
+            values[below] = value
+        _initial_values(child, below, values)
+    return values
+
+
+def _data_set(element: etree._Element) -> DataSet:
+    members = []
+    for fcda in element.iterchildren("{*}FCDA"):
+        path = [_node_name(fcda), str(fcda.get("fc"))]
+        path += [part for name in ("doName", "daName") for part in (fcda.get(name) or "").split(".") if part]
+        members.append((str(fcda.get("ldInst")), "$".join(path)))
+    return DataSet(str(element.get("name")), tuple(members))
+
+
+def _reports(element: etree._Element) -> list[Report]:
+    enabled = element.find("{*}RptEnabled")
+    count = 1 if enabled is None else _number(enabled, "max", 1)
+    name = str(element.get("name"))
+    indexed = element.get("indexed", "true") in _TRUE
+    names = [f"{name}{index:02}" for index in range(1, count + 1)] if indexed else [name]
+    return [
+        Report(
+            name=instance,
+            id=element.get("rptID"),
+            buffered=element.get("buffered", "false") in _TRUE,
+            data_set=element.get("datSet"),
+            revision=_number(element, "confRev"),
+            triggers=_bits(element.find("{*}TrgOps"), _TRIGGERS, GI),
+            options=_bits(element.find("{*}OptFields"), _OPTIONS, _OPTIONS["bufOvfl"]),
+            buffer_time=_number(element, "bufTime"),
+            integrity_period=_number(element, "intgPd"),
+        )
+        for instance in names
+    ]
+
+
+class _Reader:
+    """Expands the types of one document; each type once."""
+
+    def __init__(self, root: etree._Element) -> None:
+        self._types = {
+            (etree.QName(element).localname, element.get("id")): element
+            for element in root.iterfind("{*}DataTypeTemplates/*")
+        }
+        self._objects = cache(self._expand_objects)
+        self._children = cache(self._expand_children)
+        self._enumeration = cache(self._expand_enumeration)
+
+    def ied(self, element: etree._Element) -> Ied:
+        name = str(element.get("name"))
+        settings = element.find(".//{*}Services/{*}ReportSettings")
+        return Ied(
+            name=name,
+            vendor=element.get("manufacturer") or "flexmap",
+            type=element.get("type") or name,
+            revision=element.get("configVersion") or "1",
+            devices=tuple(
+                self._device(device, name) for device in element.iterfind("{*}AccessPoint/{*}Server/{*}LDevice")
+            ),
+            dynamic_report_settings=sum(
+                bit
+                for setting, bit in _SETTINGS.items()
+                if settings is not None and settings.get(setting) == "Dyn"
+            ),
+            owner=settings is not None and settings.get("owner") in _TRUE,
+        )
+
+    def _device(self, element: etree._Element, ied: str) -> Device:
+        inst = str(element.get("inst"))
+        name = element.get("ldName")
+        nodes = tuple(self._node(node) for node in element.iterchildren("{*}LN0", "{*}LN"))
+        return Device(inst, name or ied + inst, bool(name), nodes)
+
+    def _node(self, element: etree._Element) -> Node:
+        return Node(
+            name=_node_name(element),
+            objects=self._objects(self._find(element, "LNodeType", element.get("lnType"))),
+            values=_initial_values(element, "", {}),
+            data_sets=tuple(_data_set(child) for child in element.iterchildren("{*}DataSet")),
+            reports=tuple(
+                report for child in element.iterchildren("{*}ReportControl") for report in _reports(child)
+            ),
+        )
+
+    def _find(self, element: etree._Element, kind: str, identifier: str | None) -> etree._Element:
+        found = self._types.get((kind, identifier))
+        if found is None:
+            _fail(element, f"{kind} {identifier} is not defined")
+        return found
+
+    def _expand_objects(self, node_type: etree._Element) -> tuple[DataObject, ...]:
+        return tuple(self._object(element) for element in node_type.iterchildren("{*}DO"))
+
+    def _object(self, element: etree._Element) -> DataObject:
+        object_type = self._find(element, "DOType", element.get("type"))
+        children = tuple(
+            self._object(child)
+            if etree.QName(child).localname == "SDO"
+            else self._attribute(child, str(child.get("fc")), 0)
+            for child in object_type.iterchildren("{*}SDO", "{*}DA")
+        )
+        name, cdc = str(element.get("name")), str(object_type.get("cdc"))
+        return DataObject(name, cdc, _number(element, "count"), children)
+
+    def _attribute(self, element: etree._Element, fc: str, triggers: int) -> Attribute:
+        triggers |= _bits(element, {"dchg": DCHG, "qchg": QCHG, "dupd": DUPD}, 0)
+        basic_type = str(element.get("bType"))
+        identifier = element.get("type")
+        constructed = basic_type == "Struct"
+        return Attribute(
+            name=str(element.get("name")),
+            basic_type=basic_type,
+            fc=fc,
+            triggers=triggers,
+            count=_number(element, "count"),
+            default=_value(element),
+            enumeration=self._enumeration(self._find(element, "EnumType", identifier))
+            if basic_type == "Enum"
+            else None,
+            children=self._children(self._find(element, "DAType", identifier), fc, triggers)
+            if constructed
+            else (),
+        )
+
+    def _expand_children(self, attribute_type: etree._Element, fc: str, triggers: int) -> tuple[Attribute, ...]:
+        return tuple(self._attribute(child, fc, triggers) for child in attribute_type.iterchildren("{*}BDA"))
+
+    def _expand_enumeration(self, enumeration: etree._Element) -> dict[str, int]:
+        return {
+            (element.text or ""): _number(element, "ord") for element in enumeration.iterchildren("{*}EnumVal")
+        }

@@ -1,0 +1,88 @@
+"""The MMS face: what an engine behind it must do, and the choice of one.
+
+Engines: ``libiec61850`` (a worker process on the field's reference library, small sites). An engine is given a
+site with the SCL document that clients were given, then samples; it hands out commands.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flexmap.model import Command, CommandResult, ConfigurationError, Sample, Site
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+OnCommand = Callable[[Command], "Deferred[CommandResult]"]
+"""Carries out a command of an MMS client; fires when the meter has answered."""
+
+
+class MmsStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine is doing."""
+
+    engine: str
+    serving: bool = False
+    host: str = ""
+    port: int = 0
+    clients: int = 0
+    max_clients: int = 0
+    restarts: int = 0
+    samples: int = 0
+    """Samples written into the served model since the start (or last restart) of the engine."""
+    points: int = 0
+    points_per_second: float = 0.0
+    skipped: int = 0
+    """Samples that fit no meter of the site."""
+    commands: int = 0
+    error: str = ""
+    """The last thing that went wrong, with its way out."""
+
+
+class MmsEngine(typing.Protocol):
+    """An MMS server engine, in the reactor's thread."""
+
+    @property
+    def status(self) -> MmsStatus:
+        """Return how the engine is doing now."""
+
+    def start(self, site: Site, scl: bytes, address: tuple[str, int], on_command: OnCommand) -> Deferred[int]:
+        """Serve a site on (host, port); port 0 lets the system choose.
+
+        Fires with the port once clients can connect; fails with ConfigurationError or LocalError if the site or
+        the address cannot be served.
+        """
+
+    def update(self, samples: Iterable[Sample]) -> None:
+        """Take new samples; may be called at any time after start."""
+
+    def stop(self) -> Deferred[None]:
+        """Stop serving; fires when everything is released."""
+
+
+def engine(name: str) -> MmsEngine:
+    """Return a new engine by its name in the configuration.
+
+    Raises ConfigurationError if there is none of that name.
+    """
+    from flexmap.faces.libiec61850.engine import LibIec61850Engine  # noqa: PLC0415 - engines import this module
+
+    if name == LibIec61850Engine.NAME:
+        return LibIec61850Engine()
+    raise ConfigurationError(
+        f"no MMS engine '{name}'", where="mms.engine", remedy=f"known engines: {LibIec61850Engine.NAME}"
+    )
+
+
+def check_limits(name: str, site: Site) -> None:
+    """Check a site against what the engine can hold.
+
+    Raises ConfigurationError naming the limit and the way out.
+    """
+    from flexmap.faces.libiec61850 import limits  # noqa: PLC0415 - engines import this module
+
+    if name == limits.ENGINE:
+        limits.check_limits(site)
