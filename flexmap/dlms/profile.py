@@ -1,0 +1,81 @@
+"""Who may associate, how, and the limits that protect the server: plain settings."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from flexmap.dlms.acse import Mechanism
+from flexmap.dlms.objects import Role
+from flexmap.dlms.security import Keys
+from flexmap.model.error import ConfigurationError
+
+PUBLIC_SAP, READER_SAP, MANAGEMENT_SAP = 16, 2, 1
+
+
+class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """One client SAP: its rights and how it proves itself."""
+
+    sap: int
+    name: str
+    role: Role
+    mechanism: Mechanism = Mechanism.NONE
+    """NONE, LLS or HLS_GMAC."""
+    secret: bytes = b""
+    """LLS secret."""
+    keys: Keys | None = None
+    """Suite 0 keys; needed for HLS_GMAC and for ciphering."""
+    policy: int = 0
+    """Protection every APDU must have: security.AUTHENTICATED, ENCRYPTED, both, or 0."""
+    system_title: bytes | None = None
+    """The only client system title let in; ``None`` lets in any that holds the keys."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that would leave the client unproven."""
+        if self.mechanism not in (Mechanism.NONE, Mechanism.LLS, Mechanism.HLS_GMAC):
+            raise ConfigurationError(
+                f"mechanism {self.mechanism.name} is not known", remedy="use none, lls or hls-gmac"
+            )
+        if self.mechanism == Mechanism.LLS and not self.secret:
+            raise ConfigurationError(f"client '{self.name}' has no secret", remedy="give one for lls")
+        if self.keys is None and (self.mechanism == Mechanism.HLS_GMAC or self.policy):
+            raise ConfigurationError(f"client '{self.name}' has no keys", remedy="give guek and gak")
+
+    def __repr__(self) -> str:
+        """Never show a secret."""
+        return f"ClientProfile({self.sap}, {self.name!r})"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client can make the server hold."""
+
+    max_pdu: int = 0xFFFF
+    """Largest APDU received or sent."""
+    max_associations: int = 4096
+    """Associations open at once on one connection."""
+    max_long_value: int = 1 << 20
+    """Octets of a value that comes in blocks."""
+    max_replies: int = 1 << 20
+    """Octets of replies that one ``receive`` makes before it waits for them to be written."""
+    max_datagram_peers: int = 4096
+    """UDP peers whose associations are kept; the one silent longest makes room."""
+
+
+class EventKind(enum.StrEnum):
+    """What happened to an association."""
+
+    OPENED = "opened"
+    REFUSED = "refused"
+    RELEASED = "released"
+    SECURITY_FAILURE = "security-failure"
+    PROTOCOL_ERROR = "protocol-error"
+
+
+class AssociationEvent(msgspec.Struct, frozen=True):
+    """Something for the log; never carries a secret."""
+
+    kind: EventKind
+    client_sap: int
+    server_sap: int
+    reason: str = ""

@@ -1,0 +1,270 @@
+"""The DLMS/COSEM server core: feed it octets, write what it returns.
+
+::
+
+    server = Server(devices, clients, title=b"FLX...", counters=store, random=os.urandom, on_event=log)
+    connection = server.connection(deliver=transport.write)     # one per TCP connection
+    transport.write(connection.receive(octets))                 # raises WrapperError: close the connection
+    connection.close()                                          # when it is lost
+    datagrams = server.datagrams(deliver=lambda peer, octets: port.write(octets, peer))
+    reply = datagrams.receive(peer, octets)                     # UDP: one frame in, at most one out
+
+``devices`` maps server SAP to LogicalDevice and ``clients`` client SAP to ClientProfile; both may change while
+the server runs (open associations keep what they opened with).
+
+State is per connection, client SAP and server SAP. Choices the standard leaves open: an AARQ to an unknown
+server or client SAP is refused by an AARE, any other APDU without association gets an exception response, frames
+to the broadcast addresses are dropped, and an AARQ on an open association replaces it.
+
+A client may ask for far more than it sends. ``receive`` therefore stops when the replies reach
+``Limits.max_replies`` octets and ``connection.backlog`` is true: once these are written, call ``receive(b"")``,
+and do not read from the peer meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+
+from flexmap.dlms import acse
+from flexmap.dlms import apdu as pdu
+from flexmap.dlms.acse import AcseError, Diagnostic
+from flexmap.dlms.apdu import ServiceError, StateError
+from flexmap.dlms.association import Association, Opening, RefusalError
+from flexmap.dlms.axdr import AxdrError
+from flexmap.dlms.objects import LogicalDevice
+from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind, Limits
+from flexmap.dlms.security import Ciphering, CounterStore, Keys, SecurityError
+from flexmap.dlms.wrapper import HEADER, VERSION, WrapperError, decode_datagram
+
+_BROADCAST = (0x007F, 0x3FFF, 0xFFFF)
+"""All-station addresses of the HDLC and wrapper profiles."""
+_NO_ASSOCIATION = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE)
+_TOO_LONG = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.PDU_TOO_LONG)
+
+
+class Server:
+    """Logical devices, clients and keys: what all connections share."""
+
+    def __init__(
+        self,
+        devices: Mapping[int, LogicalDevice],
+        clients: Mapping[int, ClientProfile],
+        *,
+        title: bytes,
+        counters: CounterStore,
+        random: Callable[[int], bytes],
+        on_event: Callable[[AssociationEvent], None] = lambda _: None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.devices = devices
+        self.clients = clients
+        self.title = title
+        """The server's system title, eight octets."""
+        self.limits = limits or Limits()
+        self._counters = counters
+        self._random = random
+        self._on_event = on_event
+        self._ciphering: dict[Keys, Ciphering] = {}
+
+    def connection(self, deliver: Callable[[bytes], None]) -> Connection:
+        """Return the state of one TCP connection; ``deliver`` takes frames that come late (pending actions)."""
+        return Connection(self, deliver)
+
+    def datagrams(self, deliver: Callable[[Hashable, bytes], None]) -> Datagrams:
+        """Return the state of one UDP port; ``deliver`` takes a peer and a frame that comes late."""
+        return Datagrams(self, deliver)
+
+    def ciphering(self, keys: Keys) -> Ciphering:
+        """Return the one ciphering of these keys, so that their counters are one sequence."""
+        ciphering = self._ciphering.get(keys)
+        if ciphering is None:
+            ciphering = self._ciphering[keys] = Ciphering(keys, self.title, self._counters)
+        return ciphering
+
+    def open(
+        self, client_sap: int, server_sap: int, apdu: bytes, *, full: bool
+    ) -> tuple[Association | None, bytes]:
+        """Return the association that an AARQ asks for, or none, and the AARE."""
+
+        def report(kind: EventKind, reason: str) -> None:
+            self._on_event(AssociationEvent(kind, client_sap, server_sap, reason))
+
+        context: int | None = None
+        try:
+            aarq = acse.decode_aarq(apdu)
+            context = aarq.context
+            device, client = self._parties(client_sap, server_sap, full=full)
+            opening = Opening(
+                device,
+                client,
+                ciphering=None if client.keys is None else self.ciphering(client.keys),
+                limits=self.limits,
+                random=self._random,
+                report=report,
+            )
+            association, aare = opening.open(aarq)
+        except AcseError as error:
+            refusal = RefusalError(f"malformed AARQ: {error}", 1, provider=True)
+            report(EventKind.REFUSED, str(refusal))
+            return None, refusal.aare()
+        except RefusalError as refusal:
+            report(EventKind.REFUSED, str(refusal))
+            return None, refusal.aare(context)
+        if client.mechanism < acse.Mechanism.HLS:
+            report(EventKind.OPENED, "")
+        return association, aare
+
+    def _parties(self, client_sap: int, server_sap: int, *, full: bool) -> tuple[LogicalDevice, ClientProfile]:
+        device, client = self.devices.get(server_sap), self.clients.get(client_sap)
+        if device is None:
+            raise RefusalError("no such logical device", Diagnostic.CALLED_AP_TITLE_NOT_RECOGNIZED)
+        if client is None:
+            raise RefusalError("no such client")
+        if full:
+            raise RefusalError("too many associations", transient=True)
+        return device, client
+
+    def report(self, kind: EventKind, client_sap: int, server_sap: int, reason: str) -> None:
+        """Pass an event on to the log."""
+        self._on_event(AssociationEvent(kind, client_sap, server_sap, reason))
+
+
+class Connection:
+    """The associations of one peer: a TCP connection or a UDP address."""
+
+    __slots__ = ("_associations", "_deliver", "_rest", "_server", "backlog")
+
+    def __init__(self, server: Server, deliver: Callable[[bytes], None]) -> None:
+        self._server = server
+        self._deliver = deliver
+        self._rest = b""
+        self.backlog = False
+        """Frames may be waiting: call ``receive(b"")`` when the replies are written."""
+        # Key: source and destination wPort as they stand in the frame. Value: association, head of replies.
+        self._associations: dict[bytes, tuple[Association, bytes]] = {}
+
+    @property
+    def associations(self) -> int:
+        """Number of open and half-open associations."""
+        return len(self._associations)
+
+    def receive(self, octets: bytes) -> bytes:
+        """Return the replies to all frames that are complete with these octets, joined for one write.
+
+        Raises WrapperError where the stream is out of step; the connection must be closed then.
+        """
+        if self._rest:
+            octets = self._rest + octets
+        at, size = 0, len(octets)
+        replies: list[bytes] = []
+        room = self._server.limits.max_replies
+        while size - at >= 8 and room > 0:
+            version, _, _, length = HEADER.unpack_from(octets, at)
+            if version != VERSION:
+                self._rest = b""
+                raise WrapperError(f"version {version} in a wrapper header")
+            end = at + 8 + length
+            if end > size:
+                break
+            reply = self._frame(octets[at + 2 : at + 6], octets[at + 8 : end])
+            replies.append(reply)
+            room -= len(reply)
+            at = end
+        self._rest = octets[at:]
+        self.backlog = room <= 0
+        return b"".join(replies)
+
+    def receive_datagram(self, octets: bytes) -> bytes:
+        """Return the reply to the one frame of a datagram; raises WrapperError if it is none."""
+        decode_datagram(octets)
+        return self._frame(octets[2:6], octets[8:])
+
+    def close(self) -> None:
+        """End all associations: the peer is gone."""
+        associations, self._associations = self._associations, {}
+        for association, _ in associations.values():
+            association.close()
+
+    def _frame(self, key: bytes, apdu: bytes) -> bytes:
+        entry = self._associations.get(key)
+        if entry is not None and apdu[:1] not in (b"\x60", b"\x62"):
+            association, head = entry
+            reply = association.handle(apdu) if len(apdu) <= self._server.limits.max_pdu else _TOO_LONG
+        else:
+            head = b"\x00\x01" + key[2:] + key[:2]
+            reply = self._control(key, apdu, entry)
+        return head + len(reply).to_bytes(2, "big") + reply if reply else b""
+
+    def _control(self, key: bytes, apdu: bytes, entry: tuple[Association, bytes] | None) -> bytes:
+        """Answer an AARQ, an RLRQ, or what comes without an association."""
+        client_sap, server_sap = int.from_bytes(key[:2], "big"), int.from_bytes(key[2:], "big")
+        if server_sap in _BROADCAST or not apdu:
+            return b""
+        if apdu[0] == acse.AARQ:
+            return self._open(key, client_sap, server_sap, apdu, entry)
+        if apdu[0] != acse.RLRQ:
+            return _NO_ASSOCIATION
+        return self._release(key, client_sap, server_sap, apdu, entry)
+
+    def _open(
+        self, key: bytes, client_sap: int, server_sap: int, apdu: bytes, entry: tuple[Association, bytes] | None
+    ) -> bytes:
+        if entry is not None:
+            del self._associations[key]
+            entry[0].close()
+        full = len(self._associations) >= self._server.limits.max_associations
+        association, aare = self._server.open(client_sap, server_sap, apdu, full=full)
+        if association is not None:
+            head = b"\x00\x01" + key[2:] + key[:2]
+            association.deliver = lambda reply: self._deliver(head + len(reply).to_bytes(2, "big") + reply)
+            self._associations[key] = (association, head)
+        return aare
+
+    def _release(
+        self, key: bytes, client_sap: int, server_sap: int, apdu: bytes, entry: tuple[Association, bytes] | None
+    ) -> bytes:
+        if entry is None:
+            return acse.encode_release(acse.Release(reason=0), acse.RLRE)
+        try:
+            reply = entry[0].release(apdu)
+        except (AcseError, AxdrError, SecurityError) as error:
+            self._server.report(EventKind.PROTOCOL_ERROR, client_sap, server_sap, f"release: {error}")
+            return _NO_ASSOCIATION
+        del self._associations[key]
+        self._server.report(EventKind.RELEASED, client_sap, server_sap, "")
+        return reply
+
+
+class Datagrams:
+    """The peers of one UDP port; the one silent longest makes room for a new one."""
+
+    def __init__(self, server: Server, deliver: Callable[[Hashable, bytes], None]) -> None:
+        self._server = server
+        self._deliver = deliver
+        self._peers: OrderedDict[Hashable, Connection] = OrderedDict()
+
+    def receive(self, peer: Hashable, octets: bytes) -> bytes:
+        """Return the reply to a datagram, empty if none is due; a datagram that is no frame is dropped."""
+        connection = self._peers.get(peer)
+        known = connection is not None
+        if connection is None:
+            connection = Connection(self._server, lambda late: self._deliver(peer, late))
+        try:
+            reply = connection.receive_datagram(octets)
+        except WrapperError:
+            return b""
+        if connection.associations:
+            self._peers[peer] = connection
+            self._peers.move_to_end(peer)
+            if len(self._peers) > self._server.limits.max_datagram_peers:
+                self._peers.popitem(last=False)[1].close()
+        elif known:
+            del self._peers[peer]
+        return reply
+
+    def close(self) -> None:
+        """End all associations."""
+        peers, self._peers = self._peers, OrderedDict()
+        for connection in peers.values():
+            connection.close()
