@@ -1,0 +1,1 @@
+"""The DLMS/COSEM face: meters as logical devices over the wrapper, TCP and UDP."""
