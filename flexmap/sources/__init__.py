@@ -1,0 +1,1 @@
+"""Where samples come from: models of meters, concentrators, DLMS clients."""

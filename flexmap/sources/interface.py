@@ -1,0 +1,65 @@
+"""What a source of samples is, and what it delivers into: the seam between sources and the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from flexmap.model import Command, CommandResult, Event, Sample
+
+
+class DelayedCall(Protocol):
+    """A call that the reactor will make."""
+
+    def cancel(self) -> None:
+        """Do not make it."""
+
+
+class Clock(Protocol):
+    """What sources need of a reactor, or of ``twisted.internet.task.Clock``, in types that mypy can check."""
+
+    def seconds(self) -> float:
+        """Return seconds since 1970-01-01T00:00:00 UTC."""
+
+    def callLater(  # noqa: N802 - Twisted's name
+        self, delay: float, call: Callable[..., Any], /, *args: Any
+    ) -> DelayedCall:
+        """Call after a delay in seconds."""
+
+
+class Sink(Protocol):
+    """Takes what a source delivers. Both methods are called in the reactor thread and must not block."""
+
+    def accept(self, samples: Sequence[Sample]) -> None:
+        """Take samples of one or several meters.
+
+        A batch holds any number of samples in any order: the latest second of many meters, or one meter's
+        back-fill of hours after a gap. A sample older than the newest one of its meter fills the history; it
+        never replaces a newer present value. Delivering a second twice is allowed and changes nothing.
+        """
+
+    def event(self, event: Event) -> None:
+        """Take an event of a meter, also one of the past."""
+
+
+class Source(Protocol):
+    """Reads one or more meters: a model of them, a concentrator behind a power line, a DLMS client."""
+
+    @property
+    def name(self) -> str:
+        """Name of the source, as ``Meter.source`` refers to it."""
+
+    def start(self, sink: Sink) -> None:
+        """Begin to deliver; called once."""
+
+    def stop(self) -> Deferred[None]:
+        """Stop delivering; fires when nothing more will reach the sink. Commands not yet answered are refused."""
+
+    def command(self, command: Command) -> Deferred[CommandResult]:
+        """Act on a meter; fires when the meter has answered.
+
+        A refusal, a lost link or a time-out is a CommandResult with ``done`` False and a cause; the Deferred
+        fails only on a fault of the program.
+        """

@@ -1,0 +1,133 @@
+"""Runs the model on a reactor: one sample a meter and second, commands answered after the meter's own delay."""
+
+from __future__ import annotations
+
+import math
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from flexmap.model import Command, CommandResult, LocalError
+from flexmap.sources.interface import Clock, DelayedCall, Sink
+from flexmap.sources.simulation.breaker import Trigger
+from flexmap.sources.simulation.noise import generator
+from flexmap.sources.simulation.site import SiteModel
+
+_log = Logger()
+
+CATCH_UP = 30
+"""Seconds made at most in one turn of the reactor when the model is behind."""
+LONGEST_STALL = 3600
+"""Behind by more seconds than this, the clock was set; up to this the seconds are made up for."""
+
+
+class SimulationSource:
+    """A source whose meters are simulated in this process (implements flexmap.sources.interface.Source)."""
+
+    def __init__(self, name: str, model: SiteModel, clock: Clock, *, seed: int = 1) -> None:
+        self.name = name
+        self._model = model
+        self._clock = clock
+        self._delays = generator(seed, name, "command delay")
+        self._sink: Sink | None = None
+        self._next = 0
+        self._tick_call: DelayedCall | None = None
+        self._moving: dict[str, tuple[Command, Deferred[CommandResult], DelayedCall]] = {}
+        self._moved: list[tuple[Command, Deferred[CommandResult]]] = []
+
+    def start(self, sink: Sink) -> None:
+        """Deliver the present second at once, then each second on the second."""
+        self._sink = sink
+        self._next = math.floor(self._clock.seconds())
+        self._tick()
+
+    def stop(self) -> Deferred[None]:
+        """Stop; commands on their way are refused."""
+        self._sink = None
+        if self._tick_call is not None:
+            self._tick_call.cancel()
+            self._tick_call = None
+        waiting = [(command, answer) for command, answer, _ in self._moving.values()]
+        for _, _, call in self._moving.values():
+            call.cancel()
+        self._moving.clear()
+        waiting += self._moved
+        self._moved = []
+        for command, answer in waiting:
+            answer.callback(_refused(command, "the source stops"))
+        return succeed(None)
+
+    def command(self, command: Command) -> Deferred[CommandResult]:
+        """Move a breaker. The answer comes after the sample that shows the new position."""
+        model = self._model.meters.get(command.meter)
+        cause = ""
+        if self._sink is None:
+            cause = "the source is stopped"
+        elif model is None:
+            cause = f"meter '{command.meter}' is not simulated here"
+        elif command.point != "breaker" or not model.has_breaker:
+            cause = f"meter '{command.meter}' takes no commands for '{command.point}'"
+        elif command.meter in self._moving:
+            cause = "the meter is still busy with another command"
+        if cause:
+            return succeed(_refused(command, cause))
+        answer: Deferred[CommandResult] = Deferred()
+        call = self._clock.callLater(self._delays.uniform(0.15, 0.6), self._move, command)
+        self._moving[command.meter] = (command, answer, call)
+        return answer
+
+    def _move(self, command: Command) -> None:
+        _, answer, _ = self._moving.pop(command.meter)
+        trigger = Trigger.REMOTE_RECONNECT if command.value else Trigger.REMOTE_DISCONNECT
+        try:
+            changed = self._model.operate(command.meter, trigger, int(self._clock.seconds() * 1000))
+        except LocalError as error:
+            answer.callback(_refused(command, str(error)))
+            return
+        if changed:
+            self._moved.append((command, answer))
+            self._deliver_events()
+        else:
+            answer.callback(CommandResult(command.id, True))
+
+    def _tick(self) -> None:
+        self._tick_call = None
+        now = self._clock.seconds()
+        self._follow_clock(math.floor(now))
+        for _ in range(CATCH_UP):
+            if self._sink is None or self._next > now:
+                break
+            self._second()
+        if self._sink is not None:
+            wait = max(self._next - self._clock.seconds(), 0.0)
+            self._tick_call = self._clock.callLater(min(wait, 1.0), self._tick)
+
+    def _second(self) -> None:
+        samples = self._model.step(self._next)
+        self._next += 1
+        moved, self._moved = self._moved, []
+        if self._sink is not None:
+            self._sink.accept(samples)
+        self._deliver_events()
+        for command, answer in moved:
+            answer.callback(CommandResult(command.id, True))
+
+    def _follow_clock(self, now: int) -> None:
+        """Leave out what was never lived through.
+
+        If the clock is set back the reactor's own timers wait, so that no second comes twice.
+        """
+        if now - self._next <= LONGEST_STALL:
+            return
+        _log.warn("{source}: the clock was set forward by {by} s", source=self.name, by=now - self._next)
+        self._model.clock_adjusted((self._next - 1) * 1000, now * 1000)
+        self._next = now
+
+    def _deliver_events(self) -> None:
+        for event in self._model.take_events():
+            if self._sink is not None:
+                self._sink.event(event)
+
+
+def _refused(command: Command, cause: str) -> CommandResult:
+    return CommandResult(command.id, False, cause)
