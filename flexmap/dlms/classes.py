@@ -1,0 +1,243 @@
+"""Builders of the interface classes that flexmap serves (IEC 62056-6-2), and encoders of their attributes.
+
+Each builder returns an ObjectDefinition. What is the same for all meters of a schema stands in the definition;
+what a meter has of its own is a slot, named in the builder's docstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from flexmap.dlms import axdr, cosem_time
+from flexmap.dlms.apdu import DLMS_VERSION
+from flexmap.dlms.objects import (
+    ASSOCIATION_LN,
+    AUTHENTICATED,
+    EVERYONE,
+    AssociationContext,
+    Attribute,
+    Method,
+    ObjectDefinition,
+    Role,
+    Rows,
+)
+from flexmap.dlms.selection import BY_ENTRY, BY_RANGE, CaptureObject, Selection
+
+DATA, REGISTER, EXTENDED_REGISTER, PROFILE_GENERIC, CLOCK = 1, 3, 4, 7, 8
+ASSOCIATION, SAP_ASSIGNMENT, SECURITY_SETUP, DISCONNECT_CONTROL = 15, 17, 64, 70
+
+CLOCK_LN = bytes((0, 0, 1, 0, 0, 255))
+SAP_ASSIGNMENT_LN = bytes((0, 0, 41, 0, 0, 255))
+LOGICAL_DEVICE_NAME_LN = bytes((0, 0, 42, 0, 0, 255))
+SECURITY_SETUP_LN = bytes((0, 0, 43, 0, 0, 255))
+INVOCATION_COUNTER_LN = bytes((0, 0, 43, 1, 0, 255))
+
+REMOTE_DISCONNECT, REMOTE_RECONNECT = 1, 2
+"""Methods of Disconnect control."""
+DISCONNECTED, CONNECTED, READY_FOR_RECONNECTION = 0, 1, 2
+"""States of Disconnect control."""
+
+
+# --- values -----------------------------------------------------------------------------------------------
+
+
+def scaler_unit(scaler: int, unit: int) -> bytes:
+    """Return scal_unit_type: value = raw × 10^scaler unit."""
+    return axdr.structure(axdr.encode("integer", scaler), axdr.encode("enum", unit))
+
+
+def time_value(epoch_ms: int, deviation: int = 0, status: int = 0) -> bytes:
+    """Return a date-time as octet-string, as Clock and capture_time have it."""
+    return b"\x09\x0c" + cosem_time.encode(epoch_ms, deviation, status)
+
+
+def sap_list(devices: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return SAP_assignment_list of server SAPs and logical device names."""
+    return axdr.array(
+        [axdr.structure(axdr.encode("long-unsigned", sap), axdr.octet_string(name)) for sap, name in devices]
+    )
+
+
+def capture_objects(columns: Sequence[CaptureObject]) -> bytes:
+    """Return the capture_objects of a profile."""
+    return axdr.array([column.encode() for column in columns])
+
+
+# --- objects ----------------------------------------------------------------------------------------------
+
+
+def data(logical_name: bytes, *, read: Role = AUTHENTICATED, write: Role = Role.NOBODY) -> ObjectDefinition:
+    """Return a Data object (class 1). Slot: 2 value."""
+    return ObjectDefinition(DATA, 0, logical_name, (Attribute(2, read, write),))
+
+
+def register(logical_name: bytes, scaler: int, unit: int, *, read: Role = AUTHENTICATED) -> ObjectDefinition:
+    """Return a Register (class 3). Slot: 2 value."""
+    attributes = (Attribute(2, read), Attribute(3, read, value=scaler_unit(scaler, unit)))
+    return ObjectDefinition(REGISTER, 0, logical_name, attributes)
+
+
+def extended_register(
+    logical_name: bytes, scaler: int, unit: int, *, read: Role = AUTHENTICATED
+) -> ObjectDefinition:
+    """Return an Extended register (class 4). Slots: 2 value, 4 status, 5 capture_time.
+
+    A client that takes it for a Register reads its attributes 1 to 3 as such.
+    """
+    attributes = (
+        Attribute(2, read),
+        Attribute(3, read, value=scaler_unit(scaler, unit)),
+        Attribute(4, read),
+        Attribute(5, read),
+    )
+    return ObjectDefinition(EXTENDED_REGISTER, 0, logical_name, attributes)
+
+
+def profile_generic(
+    logical_name: bytes,
+    columns: Sequence[CaptureObject],
+    *,
+    capture_period: int,
+    entries: int,
+    read: Role = AUTHENTICATED,
+) -> ObjectDefinition:
+    """Return a Profile generic (class 7), oldest row first. Slots: 2 buffer (a RowSource), 7 entries_in_use.
+
+    ``capture_period`` in seconds, 0 for an event log; ``entries`` the most rows kept. Sorted by the first column.
+    """
+    first = columns[0]
+    attributes = (
+        Attribute(2, read, selectors=(BY_RANGE, BY_ENTRY)),
+        Attribute(3, read, value=capture_objects(columns)),
+        Attribute(4, read, value=axdr.encode("double-long-unsigned", capture_period)),
+        Attribute(5, read, value=axdr.encode("enum", 1)),
+        Attribute(6, read, value=first.encode()),
+        Attribute(7, read),
+        Attribute(8, read, value=axdr.encode("double-long-unsigned", entries)),
+    )
+    return ObjectDefinition(PROFILE_GENERIC, 1, logical_name, attributes)
+
+
+def clock(
+    logical_name: bytes = CLOCK_LN,
+    *,
+    time_zone: int = 0,
+    read: Role = EVERYONE,
+    write: Role = Role.NOBODY,
+) -> ObjectDefinition:
+    """Return a Clock (class 8). Slots: 2 time (best a callable), 4 status.
+
+    ``time_zone``: minutes from local normal time to UTC. No daylight saving.
+    """
+    unspecified = axdr.octet_string(cosem_time.NOT_SPECIFIED)
+    attributes = (
+        Attribute(2, read, write),
+        Attribute(3, read, value=axdr.encode("long", time_zone)),
+        Attribute(4, read),
+        Attribute(5, read, value=unspecified),
+        Attribute(6, read, value=unspecified),
+        Attribute(7, read, value=axdr.encode("integer", 0)),
+        Attribute(8, read, value=axdr.encode("boolean", False)),
+        Attribute(9, read, value=axdr.encode("enum", 1)),
+    )
+    return ObjectDefinition(CLOCK, 0, logical_name, attributes)
+
+
+def disconnect_control(
+    logical_name: bytes, *, mode: int = 4, read: Role = AUTHENTICATED, execute: Role = Role.MANAGEMENT
+) -> ObjectDefinition:
+    """Return a Disconnect control (class 70). Slots: 2 output_state, 3 control_state.
+
+    ``mode`` 4: both directions remotely, reconnection at once.
+    """
+    attributes = (Attribute(2, read), Attribute(3, read), Attribute(4, read, value=axdr.encode("enum", mode)))
+    methods = (Method(REMOTE_DISCONNECT, execute), Method(REMOTE_RECONNECT, execute))
+    return ObjectDefinition(DISCONNECT_CONTROL, 0, logical_name, attributes, methods)
+
+
+def sap_assignment(*, read: Role = AUTHENTICATED) -> ObjectDefinition:
+    """Return the SAP assignment (class 17). Slot: 2 SAP_assignment_list (:func:`sap_list`)."""
+    return ObjectDefinition(SAP_ASSIGNMENT, 0, SAP_ASSIGNMENT_LN, (Attribute(2, read),))
+
+
+def security_setup(
+    server_title: bytes,
+    *,
+    policy: int,
+    client_title: bytes = b"",
+    logical_name: bytes = SECURITY_SETUP_LN,
+    read: Role = AUTHENTICATED,
+) -> ObjectDefinition:
+    """Return a Security setup (class 64 version 0), suite 0; its keys cannot be read and not (yet) be changed.
+
+    ``policy``: 0 nothing, 1 all messages authenticated, 2 encrypted, 3 both.
+    """
+    attributes = (
+        Attribute(2, read, value=axdr.encode("enum", policy)),
+        Attribute(3, read, value=axdr.encode("enum", 0)),
+        Attribute(4, read, value=axdr.octet_string(client_title)),
+        Attribute(5, read, value=axdr.octet_string(server_title)),
+    )
+    return ObjectDefinition(SECURITY_SETUP, 0, logical_name, attributes)
+
+
+def association_ln(*, read: Role = EVERYONE) -> ObjectDefinition:
+    """Return the current association (class 15 version 1): all of it computed, no slots.
+
+    The secret cannot be read; method 1 reply_to_HLS_authentication is the association's own.
+    """
+    attributes = (
+        Attribute(2, read, value=_object_list),
+        Attribute(3, read, value=_partners),
+        Attribute(4, read, value=_context_name),
+        Attribute(5, read, value=_xdlms_context),
+        Attribute(6, read, value=_mechanism_name),
+        Attribute(7, Role.NOBODY, value=axdr.NULL),
+        Attribute(8, read, value=_status),
+        Attribute(9, read, value=axdr.octet_string(SECURITY_SETUP_LN)),
+    )
+    return ObjectDefinition(ASSOCIATION, 1, ASSOCIATION_LN, attributes, (Method(1, AUTHENTICATED),))
+
+
+class _ObjectList:
+    """The object_list of one role, as rows."""
+
+    def __init__(self, elements: tuple[bytes, ...]) -> None:
+        self._elements = elements
+
+    def select(self, selection: Selection | None) -> Rows:
+        del selection  # no selectors are offered
+        return Rows(len(self._elements), iter(self._elements))
+
+
+def _object_list(context: AssociationContext) -> _ObjectList:
+    return _ObjectList(context.object_list)
+
+
+def _partners(context: AssociationContext) -> bytes:
+    # client_SAP is an integer (8 bits, signed) in the standard.
+    client = (context.client_sap + 128) % 256 - 128
+    return axdr.structure(axdr.encode("integer", client), axdr.encode("long-unsigned", context.server_sap))
+
+
+def _context_name(context: AssociationContext) -> bytes:
+    return axdr.octet_string(bytes.fromhex("608574050801") + bytes((context.context,)))
+
+
+def _mechanism_name(context: AssociationContext) -> bytes:
+    return axdr.octet_string(bytes.fromhex("608574050802") + bytes((context.mechanism,)))
+
+
+def _xdlms_context(context: AssociationContext) -> bytes:
+    return axdr.structure(
+        axdr.encode("bit-string", f"{context.conformance:024b}"),
+        axdr.encode("long-unsigned", context.max_receive),
+        axdr.encode("long-unsigned", context.max_send),
+        axdr.encode("unsigned", DLMS_VERSION),
+        axdr.encode("integer", 0),
+        axdr.octet_string(b""),
+    )
+
+
+def _status(context: AssociationContext) -> bytes:
+    return axdr.encode("enum", 2 if context.open else 1)
