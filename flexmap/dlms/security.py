@@ -83,13 +83,14 @@ class CounterStore(Protocol):
 class MemoryCounterStore:
     """A counter store that forgets with the process: for tests and for keys that live as short."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 1) -> None:
+        self._first = first
         self._sent: dict[tuple[str, bytes], int] = {}
         self._received: dict[tuple[str, bytes], int] = {}
 
     def reserve(self, key: str, title: bytes, count: int) -> int:
         """Reserve counters; see :class:`CounterStore`."""
-        first = self._sent.get((key, title), 1)
+        first = self._sent.get((key, title), self._first)
         self._sent[key, title] = first + count
         return first
 
