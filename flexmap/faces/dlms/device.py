@@ -1,0 +1,176 @@
+"""Logical devices: one for each meter, and the management logical device at server address 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+import flexmap
+from flexmap.dlms import axdr, classes
+from flexmap.dlms.apdu import ActionResult, DataAccessResult
+from flexmap.dlms.objects import EVERYONE, LogicalDevice, Pending, RowSource, Schema
+from flexmap.dlms.profile import ClientProfile
+from flexmap.faces.dlms.objects import (
+    PROFILE_LN,
+    PROFILE_STATUS_LN,
+    MeterObjects,
+    event_code_name,
+    event_log_name,
+)
+from flexmap.faces.interface import OnCommand
+from flexmap.model import (
+    Command,
+    CommandResult,
+    Event,
+    EventLog,
+    LocalError,
+    Meter,
+    Sample,
+    Site,
+    Value,
+    obis,
+    quality,
+)
+
+MANAGEMENT_SAP = 1
+FIRMWARE_LN = obis.parse("0-0:0.2.0")
+
+log = Logger(namespace="flexmap.dlms")
+_command_ids = count(1)
+_STATUS: dict[int, bytes] = {}
+
+
+def status_value(value_quality: int) -> bytes:
+    """Return the status attribute: the 13-bit quality of IEC 61850-7-3 as a bit-string."""
+    encoded = _STATUS.get(value_quality)
+    if encoded is None:
+        bits = f"{int.from_bytes(quality.to_bits(value_quality), 'big'):016b}"[: quality.WIDTH]
+        encoded = _STATUS[value_quality] = axdr.encode("bit-string", bits)
+    return encoded
+
+
+class MeterDevice(LogicalDevice):
+    """One meter's logical device. A value is encoded when it changes, not when it is read."""
+
+    __slots__ = ("_last", "_meter", "_objects", "_on_command")
+
+    def __init__(
+        self, meter: Meter, objects: MeterObjects, buffers: Mapping[bytes, RowSource], on_command: OnCommand
+    ) -> None:
+        super().__init__(meter.sap, objects.schema)
+        self._meter = meter
+        self._objects = objects
+        self._on_command = on_command
+        self._last = Sample(meter.id, -1, (), ())
+        for slot, value in objects.identity(meter.identity):
+            self.values[slot] = value
+        for name, rows in buffers.items():
+            self.values[self.schema.slot(classes.PROFILE_GENERIC, name, 2)] = rows
+            self.values[self.schema.slot(classes.PROFILE_GENERIC, name, 7)] = _entries_in_use(rows)
+        for event_log in EventLog:
+            slot = self.schema.slot(classes.DATA, event_code_name(event_log), 2)
+            self.values[slot] = axdr.encode("unsigned", 0)
+        self.values[self.schema.slot(classes.DATA, PROFILE_STATUS_LN, 2)] = axdr.encode("unsigned", 0)
+
+    def update(self, sample: Sample) -> None:
+        """Serve a sample from now on."""
+        values, last, objects = self.values, self._last, self._objects
+        time = classes.time_value(sample.time, 0, sample.clock_status) if sample.time > 0 else None
+        new_time = sample.time != last.time or sample.clock_status != last.clock_status
+        first = len(last.values) != len(sample.values)
+        for position, point in enumerate(objects.points):
+            value, value_quality = sample.values[position], sample.quality[position]
+            if first or value != last.values[position] or value_quality != last.quality[position]:
+                self._put(position, value, value_quality)
+            if new_time:
+                for slot in point.capture_time:
+                    values[slot] = time or DataAccessResult.TEMPORARY_FAILURE
+        if new_time:
+            values[objects.time] = time or DataAccessResult.TEMPORARY_FAILURE
+            values[objects.clock_status] = axdr.encode("unsigned", sample.clock_status)
+        self._last = sample
+
+    def event(self, event: Event) -> None:
+        """Show the code of the last event of its log."""
+        slot = self.schema.slot(classes.DATA, event_code_name(event.log), 2)
+        self.values[slot] = axdr.encode("unsigned", event.code)
+
+    def on_action(
+        self, class_id: int, logical_name: bytes, method: int, data: bytes | None, client: ClientProfile
+    ) -> ActionResult | Pending:
+        """Open or close the breaker (class 70 methods 1 and 2); answered when the meter has answered."""
+        del data  # an integer(0) by the standard, without meaning
+        point = self._objects.commands.get(logical_name)
+        if class_id != classes.DISCONNECT_CONTROL or point is None:
+            return ActionResult.OBJECT_UNDEFINED
+        close = method == classes.REMOTE_RECONNECT
+        origin = f"DLMS client {client.name} ({client.sap})"
+        pending = Pending()
+        answer = self._on_command(Command(next(_command_ids), self._meter.id, point, close, origin))
+        _relay(answer, pending)
+        return pending
+
+    def _put(self, position: int, value: Value, value_quality: int) -> None:
+        point = self._objects.points[position]
+        missing = value is None or quality.validity(value_quality) == quality.INVALID
+        for register in point.registers:
+            try:
+                encoded = DataAccessResult.TEMPORARY_FAILURE if missing else register.encode(value)
+            except (OverflowError, LocalError) as error:
+                log.warn("{meter}: {error}", meter=self._meter.id, error=error)
+                encoded = DataAccessResult.OTHER_REASON
+            self.values[register.value] = encoded
+        for slot in point.status:
+            self.values[slot] = status_value(value_quality)
+
+
+def _relay(answer: Deferred[CommandResult], pending: Pending) -> None:
+    def done(result: CommandResult) -> None:
+        pending.answer(ActionResult.SUCCESS if result.done else ActionResult.TEMPORARY_FAILURE)
+
+    def failed(failure: object) -> None:
+        log.error("command failed: {failure}", failure=failure)
+        pending.answer(ActionResult.HARDWARE_FAULT)
+
+    answer.addCallbacks(done, failed)
+
+
+def _entries_in_use(rows: RowSource) -> Callable[[], bytes]:
+    return lambda: axdr.encode("double-long-unsigned", rows.select(None).count)
+
+
+def buffer_names() -> dict[str, bytes]:
+    """Return the logical names of a meter's buffers: ``profile`` and one for each event log."""
+    return {"profile": PROFILE_LN, **{event_log.name: event_log_name(event_log) for event_log in EventLog}}
+
+
+def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]) -> LogicalDevice:
+    """Return the gateway's own logical device: clock, identity and the SAP assignment of all meters."""
+    definitions = [
+        classes.association_ln(),
+        classes.security_setup(system_title, policy=0),
+        classes.clock(),
+        classes.data(classes.LOGICAL_DEVICE_NAME_LN, read=EVERYONE),
+        classes.data(FIRMWARE_LN, read=EVERYONE),
+        classes.sap_assignment(),
+    ]
+    device = LogicalDevice(MANAGEMENT_SAP, Schema(definitions))
+    slot = device.schema.slot
+    name = f"FMX{system_title[3:].hex().upper()}".encode()
+    device.values[slot(classes.CLOCK, classes.CLOCK_LN, 2)] = lambda: classes.time_value(now_ms())
+    device.values[slot(classes.CLOCK, classes.CLOCK_LN, 4)] = axdr.encode("unsigned", 0)
+    device.values[slot(classes.DATA, classes.LOGICAL_DEVICE_NAME_LN, 2)] = axdr.octet_string(name)
+    device.values[slot(classes.DATA, FIRMWARE_LN, 2)] = axdr.octet_string(flexmap.__version__.encode())
+    device.values[slot(classes.SAP_ASSIGNMENT, classes.SAP_ASSIGNMENT_LN, 2)] = classes.sap_list(
+        _logical_devices(site, name)
+    )
+    return device
+
+
+def _logical_devices(site: Site, management_name: bytes) -> Iterable[tuple[int, bytes]]:
+    yield MANAGEMENT_SAP, management_name
+    for meter in site.meters:
+        yield meter.sap, meter.identity.get("device-name", meter.id).encode()

@@ -1,0 +1,169 @@
+"""A meter type as COSEM objects: one schema for all meters of the type, and how a sample fills its slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from flexmap.dlms import axdr, classes
+from flexmap.dlms.objects import EVERYONE, ObjectDefinition, Schema
+from flexmap.dlms.selection import CaptureObject
+from flexmap.mapping import value as values
+from flexmap.model import EventLog, Kind, LocalError, MeterType, Part, Point, Register, Value, obis
+
+DISCONNECT_MODE = 4
+"""Class 70 control_mode: remote disconnection, remote reconnection without a hand at the meter."""
+
+PROFILE_LN = obis.parse("1-0:99.1.0")
+PROFILE_STATUS_LN = obis.parse("0-0:96.10.1")
+PROFILE_SECONDS = 900
+PROFILE_ENTRIES = 400 * 96
+EVENT_ENTRIES = 10_000
+
+CLOCK_COLUMN = CaptureObject(classes.CLOCK, classes.CLOCK_LN, 2)
+STATUS_COLUMN = CaptureObject(classes.DATA, PROFILE_STATUS_LN, 2)
+
+
+def event_log_name(log: EventLog) -> bytes:
+    """Return the logical name of an event log, ``0-0:99.98.e``."""
+    return obis.parse(f"0-0:99.98.{log.value}")
+
+
+def event_code_name(log: EventLog) -> bytes:
+    """Return the logical name of a log's event code, ``0-0:96.11.e``."""
+    return obis.parse(f"0-0:96.11.{log.value}")
+
+
+class RegisterSlots(msgspec.Struct, frozen=True):
+    """Where one register of a point stands, and how its value is encoded."""
+
+    value: int
+    """Slot of the value attribute."""
+    encode: Callable[[Value], bytes]
+
+
+class PointSlots(msgspec.Struct, frozen=True):
+    """Where all of a point stands in a device's values."""
+
+    registers: tuple[RegisterSlots, ...]
+    status: tuple[int, ...]
+    """Slots of status (class 4)."""
+    capture_time: tuple[int, ...]
+    """Slots of capture_time (class 4)."""
+
+
+class MeterObjects:
+    """The COSEM objects of a meter type: shared by all its meters."""
+
+    def __init__(self, meter_type: MeterType, system_title: bytes) -> None:
+        self.meter_type = meter_type
+        self.energies = tuple(
+            position for position, point in enumerate(meter_type.points) if point.kind is Kind.ENERGY
+        )
+        """Positions in a sample of the points that the load profile captures."""
+        self.schema = Schema(_definitions(meter_type, system_title))
+        self.points = tuple(self._slots(point) for point in meter_type.points)
+        slot = self.schema.slot
+        self.time = slot(classes.CLOCK, classes.CLOCK_LN, 2)
+        self.clock_status = slot(classes.CLOCK, classes.CLOCK_LN, 4)
+        self.commands = {
+            obis.parse(point.registers[0].obis): point.name
+            for point in meter_type.points
+            if point.registers[0].class_id == classes.DISCONNECT_CONTROL and point.control is not None
+        }
+        """Point to act on, by the logical name of its Disconnect control."""
+
+    def identity(self, identity: dict[str, str]) -> list[tuple[int, bytes]]:
+        """Return slot and value of each identity point."""
+        return [
+            (self._slot(point.registers[0]), _text_encoder(point.type)(identity.get(point.name, "")))
+            for point in self.meter_type.identity
+        ]
+
+    def _slot(self, register: Register) -> int:
+        return self.schema.slot(register.class_id, obis.parse(register.obis), register.attribute)
+
+    def _slots(self, point: Point) -> PointSlots:
+        extended = [
+            obis.parse(register.obis)
+            for register in point.registers
+            if register.class_id == classes.EXTENDED_REGISTER
+        ]
+        return PointSlots(
+            tuple(
+                RegisterSlots(self._slot(register), _encoder(point, register.part)) for register in point.registers
+            ),
+            tuple(self.schema.slot(classes.EXTENDED_REGISTER, name, 4) for name in extended),
+            tuple(self.schema.slot(classes.EXTENDED_REGISTER, name, 5) for name in extended),
+        )
+
+
+def profile_columns(meter_type: MeterType) -> tuple[CaptureObject, ...]:
+    """Return the capture objects of the load profile: clock, status, every energy."""
+    energies = (
+        CaptureObject(register.class_id, obis.parse(register.obis), register.attribute)
+        for point in meter_type.points
+        if point.kind is Kind.ENERGY
+        for register in point.registers[:1]
+    )
+    return (CLOCK_COLUMN, STATUS_COLUMN, *energies)
+
+
+def event_columns(log: EventLog) -> tuple[CaptureObject, ...]:
+    """Return the capture objects of an event log: clock and event code."""
+    return (CLOCK_COLUMN, CaptureObject(classes.DATA, event_code_name(log), 2))
+
+
+def _definitions(meter_type: MeterType, system_title: bytes) -> list[ObjectDefinition]:
+    found = [
+        classes.association_ln(),
+        classes.security_setup(system_title, policy=0),
+        classes.clock(),
+        classes.data(PROFILE_STATUS_LN),
+        classes.profile_generic(
+            PROFILE_LN, profile_columns(meter_type), capture_period=PROFILE_SECONDS, entries=PROFILE_ENTRIES
+        ),
+    ]
+    for log in EventLog:
+        found.append(classes.data(event_code_name(log)))
+        found.append(
+            classes.profile_generic(
+                event_log_name(log), event_columns(log), capture_period=0, entries=EVENT_ENTRIES
+            )
+        )
+    found += [classes.data(obis.parse(point.registers[0].obis), read=EVERYONE) for point in meter_type.identity]
+    named: dict[tuple[int, str], ObjectDefinition] = {}
+    for point in meter_type.points:
+        for register in point.registers:
+            named.setdefault((register.class_id, register.obis), _definition(point, register))
+    return found + list(named.values())
+
+
+def _definition(point: Point, register: Register) -> ObjectDefinition:
+    name = obis.parse(register.obis)
+    match register.class_id:
+        case classes.DATA:
+            return classes.data(name)
+        case classes.REGISTER:
+            return classes.register(name, point.scaler, point.unit)
+        case classes.EXTENDED_REGISTER:
+            return classes.extended_register(name, point.scaler, point.unit)
+        case classes.DISCONNECT_CONTROL:
+            return classes.disconnect_control(name, mode=DISCONNECT_MODE)
+    raise LocalError(f"point {point.name}: class {register.class_id} cannot be served as a point")
+
+
+def _encoder(point: Point, part: Part) -> Callable[[Value], bytes]:
+    encode = axdr.encoder(point.type)
+    if point.type == "boolean":
+        return lambda number: encode(bool(number))
+    return lambda number: encode(values.raw(point, number, part))
+
+
+def _text_encoder(type_name: str) -> Callable[[str], bytes]:
+    encode: Callable[[Any], bytes] = axdr.encoder(type_name)
+    if type_name == "octet-string":
+        return lambda text: encode(text.encode())
+    return encode
