@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import ProcessProtocol, ServerFactory
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from flexmap.bus import frames
@@ -313,7 +313,7 @@ class _Worker(ProcessProtocol):
     def errReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """Log what the worker complains about."""
         for line in data.decode(errors="replace").splitlines():
-            log.warning("MMS worker {pid}: {line}", pid=self.pid, line=line)
+            log.emit(LogLevel.warn, "MMS worker {pid}: {line}", pid=self.pid, line=line)
 
     def processEnded(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
         """Tell the engine."""

@@ -1,0 +1,278 @@
+"""The box's MMS client as a process: ``python -m flexmap.faces.libiec61850.client HOST PORT``.
+
+Requests come as frames on standard input, answers go as frames to standard output (structs of
+flexmap.faces.mms_client). It reads whole ``LN$FC`` structures: one request for all values of a logical node.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from ctypes import byref, c_int
+from typing import TypeVar
+
+import msgspec
+
+from flexmap.bus.framer import Framer, encode
+from flexmap.faces.libiec61850 import ctypes_api
+from flexmap.faces.libiec61850.client_data import DATA_ERRORS, Place, data, find_places, node_of
+from flexmap.faces.libiec61850.ctypes_api import Pointer
+from flexmap.faces.mms_client import (
+    Answer,
+    Browse,
+    Connected,
+    DataNode,
+    Directory,
+    Failure,
+    MmsData,
+    NodeDirectory,
+    Reading,
+    Readings,
+    Request,
+)
+from flexmap.mapping.units import UNITS
+from flexmap.model import ConfigurationError, FlexmapError, RemoteError
+
+T = TypeVar("T")
+
+_CONNECTION_LOST = 2
+_TRIES = 5
+_UNITS = {unit.si: unit.symbol for unit in UNITS}
+_CONNECT_TIMEOUT_MS = 5000
+_REQUEST_TIMEOUT_MS = 10000
+
+
+class _LostError(RemoteError):
+    """The association broke."""
+
+
+class Association:
+    """A connection of the library, re-established when it breaks.
+
+    The library's client (1.6.1) now and then connects and then answers every request with "connection lost";
+    a new connection is the way out.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._library = ctypes_api.load()
+        self._host, self._port = host, port
+        self._connection: Pointer | None = None
+        self._mms: Pointer = 0
+        self.domains: list[str] = []
+        self._reconnect()
+
+    def _reconnect(self) -> None:
+        library = self._library
+        reason = ""
+        for attempt in range(_TRIES):
+            self.close()
+            time.sleep(0.1 * attempt)
+            self._connection = library.IedConnection_create()
+            library.IedConnection_setConnectTimeout(self._connection, _CONNECT_TIMEOUT_MS)
+            library.IedConnection_setRequestTimeout(self._connection, _REQUEST_TIMEOUT_MS)
+            error = c_int(0)
+            library.IedConnection_connect(self._connection, byref(error), self._host.encode(), self._port)
+            if error.value:
+                reason = f"connection refused (IedClientError {error.value})"
+                continue
+            self._mms = library.IedConnection_getMmsConnection(self._connection)
+            try:
+                self.domains = self._names(library.MmsConnection_getDomainNames)
+            except _LostError as lost:
+                reason = str(lost)
+                continue
+            return
+        raise RemoteError(f"no MMS association with {self._host}:{self._port}: {reason}")
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._library.IedConnection_close(self._connection)
+            self._library.IedConnection_destroy(self._connection)
+            self._connection = None
+
+    def retry(self, request: Callable[[], T]) -> T:
+        """Return the request's result, on a new connection if this one broke."""
+        try:
+            return request()
+        except _LostError:
+            self._reconnect()
+            return request()
+
+    def nodes(self, domain: str) -> list[str]:
+        """Return the names of a logical device's nodes."""
+        items = self._names(self._library.MmsConnection_getDomainVariableNames, domain.encode())
+        return [item for item in items if "$" not in item]
+
+    def specification(self, domain: str, item: str) -> DataNode:
+        """Return the type of a variable as a tree."""
+        pointer = self._call(
+            self._library.MmsConnection_getVariableAccessAttributes, domain.encode(), item.encode()
+        )
+        try:
+            return node_of(self._library, pointer)
+        finally:
+            self._library.MmsVariableSpecification_destroy(pointer)
+
+    def read(self, domain: str, item: str) -> MmsData:
+        """Return the value of a variable.
+
+        Raises RemoteError with the data access error if the server refuses.
+        """
+        pointer = self._call(self._library.MmsConnection_readVariable, domain.encode(), item.encode())
+        try:
+            if self._library.MmsValue_getType(pointer) == ctypes_api.MMS_DATA_ACCESS_ERROR:
+                code = self._library.MmsValue_getDataAccessError(pointer)
+                raise RemoteError(f"{DATA_ERRORS.get(code, f'data access error {code}')}: {domain}/{item}")
+            return data(self._library, pointer)
+        finally:
+            self._library.MmsValue_delete(pointer)
+
+    def _names(self, function: Callable[..., Pointer | None], *arguments: bytes) -> list[str]:
+        names = []
+        head = self._call(function, *arguments)
+        element = self._library.LinkedList_getNext(head)
+        while element:
+            names.append(ctypes.string_at(self._library.LinkedList_getData(element)).decode())
+            element = self._library.LinkedList_getNext(element)
+        self._library.LinkedList_destroy(head)
+        return names
+
+    def _call(self, function: Callable[..., Pointer | None], *arguments: bytes) -> Pointer:
+        error = c_int(0)
+        result = function(self._mms, byref(error), *arguments)
+        if error.value == _CONNECTION_LOST:
+            raise _LostError("connection lost")
+        if error.value or result is None:
+            raise RemoteError(f"MMS error {error.value} at {b'/'.join(arguments).decode()}")
+        return result
+
+
+class Client:
+    """Answers requests over one association; types are asked for once."""
+
+    def __init__(self, association: Association) -> None:
+        self._association = association
+        self._nodes: dict[str, list[str]] = {}
+        self._types: dict[tuple[str, str], DataNode] = {}
+
+    def answer(self, request: Request) -> Answer:
+        """Carry out a request."""
+        if isinstance(request, Browse):
+            return Directory({domain: tuple(self._browse(domain)) for domain in self._association.domains})
+        values: dict[tuple[str, str, str], MmsData] = {}
+        readings = [reading for reference in request.references for reading in self._read(reference, values)]
+        return Readings(tuple(readings))
+
+    def _browse(self, domain: str) -> Iterator[NodeDirectory]:
+        for node in self._names(domain):
+            tree = self._type(domain, node)
+            yield NodeDirectory(node, {fc.name: fc.children for fc in tree.children})
+
+    def _names(self, domain: str) -> list[str]:
+        if domain not in self._nodes:
+            self._nodes[domain] = self._association.retry(lambda: self._association.nodes(domain))
+        return self._nodes[domain]
+
+    def _type(self, domain: str, node: str) -> DataNode:
+        key = (domain, node)
+        if key not in self._types:
+            self._types[key] = self._association.retry(lambda: self._association.specification(domain, node))
+        return self._types[key]
+
+    def _read(self, reference: str, values: dict[tuple[str, str, str], MmsData]) -> Iterator[Reading]:
+        try:
+            yield from self._read_known(reference, values)
+        except RemoteError as error:
+            yield Reading(reference=reference, error=str(error))
+
+    def _read_known(self, reference: str, values: dict[tuple[str, str, str], MmsData]) -> Iterator[Reading]:
+        domain, _, rest = reference.partition("/")
+        if domain not in self._association.domains:
+            raise RemoteError(f"no logical device {domain}")
+        name, _, path = rest.partition(".")
+        nodes = [name] if name else self._names(domain)
+        for node in nodes:
+            if node not in self._names(domain):
+                raise RemoteError(f"no logical node {domain}/{node}")
+            places = find_places(self._type(domain, node), path)
+            if not places and path:
+                raise RemoteError(f"no value at {reference}")
+            for place in places:
+                yield self._reading(domain, node, place, values)
+
+    def _reading(
+        self, domain: str, node: str, place: Place, values: dict[tuple[str, str, str], MmsData]
+    ) -> Reading:
+        def part(fc: str, path: tuple[int, ...] | None) -> MmsData:
+            if path is None:
+                return None
+            key = (domain, node, fc)
+            if key not in values:
+                values[key] = self._association.retry(lambda: self._association.read(domain, f"{node}${fc}"))
+            found = values[key]
+            for index in path:
+                if not isinstance(found, list):
+                    return None
+                found = found[index]
+            return found
+
+        stamp = part(place.fc, place.time)
+        milliseconds, time_quality = stamp if isinstance(stamp, list) else (None, None)
+        unit = part("CF", place.unit)
+        return Reading(
+            reference=f"{domain}/{node}.{place.reference}",
+            fc=place.fc,
+            attribute=place.attribute,
+            value=part(place.fc, place.value),
+            type=place.type,
+            quality=_whole(part(place.fc, place.quality)),
+            time=_whole(milliseconds),
+            time_quality=_whole(time_quality),
+            unit=_UNITS.get(unit, f"SIUnit {unit}") if isinstance(unit, int) else "",
+            multiplier=_whole(part("CF", place.multiplier)) or 0,
+            pulse_quantity=_real(part("CF", place.pulse_quantity)),
+        )
+
+
+def _whole(value: MmsData) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _real(value: MmsData) -> float | None:
+    return value if isinstance(value, float) else None
+
+
+def _send(output: int, answer: msgspec.Struct) -> None:
+    octets = memoryview(encode(answer))
+    while octets:
+        octets = octets[os.write(output, octets) :]
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Whatever the library prints must not land among the frames.
+    output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        client = Client(Association(sys.argv[1], int(sys.argv[2])))
+        _send(output, Connected())
+        framer: Framer[Request] = Framer(Request)
+        while octets := os.read(0, 1 << 16):
+            for request in framer.feed(octets):
+                _send(output, client.answer(request))
+    except FlexmapError as error:
+        _send(output, Failure(str(error), local=isinstance(error, ConfigurationError)))
+    except BrokenPipeError:
+        pass
+    # The library's threads outlive a clean exit of the interpreter.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Starts the MMS engine's core (mms_core.py) and talks to it from a test."""
+
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import mms_site
+
+HERE = Path(__file__).parent
+
+
+class Core:
+    """The core process; messages that it says are sorted by their key."""
+
+    def __init__(self, tmp_path, site=mms_site.SITE, cid=mms_site.CID, port=0, command_timeout=10.0):
+        site_file = tmp_path / "site.json"
+        site_file.write_bytes(msgspec.json.encode(site))
+        self.log = tmp_path / "core.log"
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "mms_core.py"), str(site_file), str(cid), str(port), str(command_timeout)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log.open("wb"),
+        )
+        self.said = {key: queue.Queue() for key in ("port", "failed", "command", "status", "stopped")}
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        for line in self.process.stdout:
+            for key, value in json.loads(line).items():
+                self.said[key].put(value)
+
+    def say(self, **message):
+        self.process.stdin.write(msgspec.json.encode(message) + b"\n")
+        self.process.stdin.flush()
+
+    def hear(self, key, timeout=15.0):
+        try:
+            return self.said[key].get(timeout=timeout)
+        except queue.Empty:
+            raise AssertionError(f"no '{key}' from the core in {timeout} s:\n{self.log.read_text()}") from None
+
+    def status(self):
+        self.say(status=True)
+        return self.hear("status")
+
+    def update(self, *samples):
+        """Hand samples over and wait until the worker has written them (its status says so)."""
+        self.say(samples=samples)
+
+    def wait(self, condition, timeout=10.0):
+        """Wait until the status fulfils a condition; return it."""
+        end = time.monotonic() + timeout
+        while not condition(status := self.status()):
+            assert time.monotonic() < end, f"{status}\n{self.log.read_text()}"
+            time.sleep(0.05)
+        return status
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.say(stop=True)
+            self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def core(tmp_path, **options):
+    """Start a core, wait until it serves; yields it with ``port`` set."""
+    process = Core(tmp_path, **options)
+    try:
+        process.port = process.hear("port")
+        yield process
+    finally:
+        process.close()
