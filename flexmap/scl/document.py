@@ -16,10 +16,9 @@ MAX_BYTES = 64 * 1024 * 1024
 
 def root_element() -> etree._Element:
     """Return an empty ``SCL`` element of edition 2007B4."""
-    root = etree.Element(_tag("SCL"), nsmap={None: NAMESPACE})
-    for name, value in (("version", VERSION), ("revision", REVISION), ("release", RELEASE)):
-        root.set(name, value)
-    return root
+    return etree.fromstring(
+        f'<SCL xmlns="{NAMESPACE}" version="{VERSION}" revision="{REVISION}" release="{RELEASE}"/>'
+    )
 
 
 def add(parent: etree._Element, tag: str, text: str | None = None, /, **attributes: str | None) -> etree._Element:

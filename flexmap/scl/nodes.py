@@ -1,4 +1,4 @@
-"""Logical nodes as plain data: which data objects each node of the gateway and of a meter has, with what values."""
+"""Logical nodes as plain data: the data objects of each node of the gateway and of a meter, and their values."""
 
 from __future__ import annotations
 
@@ -142,7 +142,6 @@ def _bind(nodes: dict[str, Node], point: Point, reference: Reference) -> None:
     kind = kind.child or kind
     if "units" in kind.attributes:
         node.values[(*data_object, "units", "SIUnit")] = units.BY_COSEM[point.unit].si_literal
-        node.values[(*data_object, "units", "multiplier")] = ""
     if "pulsQty" in kind.attributes:
         node.values[(*data_object, "pulsQty")] = f"{10.0**point.scaler:g}"
 
@@ -172,7 +171,8 @@ def _physical_name(node: Node, plate: dict[str, str]) -> None:
     node.objects["PhyNam"] = object_type("DPL")
     for attribute in node.objects["PhyNam"].attributes:
         text = _ascii(plate.get(attribute, ""))
-        node.values[("PhyNam", attribute)] = text[: MAX_TEXT.get(attribute, 255)]
+        if text:
+            node.values[("PhyNam", attribute)] = text[: MAX_TEXT.get(attribute, 255)]
 
 
 def _name_plate(node: Node, site: Site, description: str) -> None:

@@ -1,4 +1,4 @@
-"""The ``Substation`` section of an SCD: infeed and feeders, each meter as a function bound to its logical nodes."""
+"""The ``Substation`` section of an SCD: infeed and feeders, each meter a function bound to its logical nodes."""
 
 from __future__ import annotations
 

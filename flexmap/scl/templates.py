@@ -11,6 +11,8 @@ from flexmap.scl.types import ObjectType
 _CONSTANT_CONSTRAINTS = frozenset({"CF", "DC", "EX", "SP"})
 _MEMBERS = {"AnalogueValue": ("f",), "Vector": ("mag",)}
 """Members written of structures that leave a choice; of the others, all mandatory ones and ``multiplier``."""
+_MEMBER_CONSTANTS = {"multiplier": ""}
+"""All values are in base units; the literal of multiplier 0 is the empty string."""
 _SERVICES = frozenset({"Oper", "SBOw", "Cancel"})
 _CONTROL_VALUES = {"DPC": "BOOLEAN", "SPC": "BOOLEAN"}
 """Type of ``ctlVal`` (IEC 61850-8-1)."""
@@ -107,7 +109,7 @@ class Library:
             for member in _members(type_name):
                 member_type = _member_type(member, cdc)
                 basic_type = namespace.basic_type(member_type)
-                add(
+                bda = add(
                     element,
                     "BDA",
                     name=member.name,
@@ -115,6 +117,8 @@ class Library:
                     type=self._use(member_type, constant, cdc),
                     valKind="RO" if constant and basic_type != "Struct" else None,
                 )
+                if member.name in _MEMBER_CONSTANTS:
+                    add(bda, "Val", _MEMBER_CONSTANTS[member.name])
 
     def write_enumerations(self, parent: etree._Element) -> None:
         """Append the EnumTypes."""
