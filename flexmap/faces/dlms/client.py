@@ -1,0 +1,154 @@
+"""A blocking DLMS client over TCP for the command line: the sans-io client core on a socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from types import TracebackType
+from typing import NamedTuple, Self, cast
+
+from flexmap.dlms import classes
+from flexmap.dlms.acse import Mechanism
+from flexmap.dlms.apdu import DataAccessResult
+from flexmap.dlms.axdr import Value
+from flexmap.dlms.client import AttributeReference, Client, ClientSettings, Exchange, T, drive
+from flexmap.dlms.objects import ASSOCIATION_LN
+from flexmap.dlms.security import Ciphering, Keys, MemoryCounterStore
+from flexmap.dlms.selection import Selection
+from flexmap.dlms.wrapper import HEADER, VERSION
+from flexmap.model import RemoteError
+
+_LIST_SIZE = 16
+"""Attributes asked for in one GET-with-list."""
+
+
+class Credentials(NamedTuple):
+    """Who the client is and what it can prove."""
+
+    client_sap: int = 16
+    mechanism: Mechanism = Mechanism.NONE
+    password: bytes = b""
+    keys: Keys | None = None
+    protection: int = 0
+
+
+class ListedObject(NamedTuple):
+    """An element of the object_list."""
+
+    class_id: int
+    version: int
+    logical_name: bytes
+    attributes: tuple[int, ...]
+    """Readable attributes."""
+
+
+class DlmsConnection:
+    """One TCP connection; holds one association with each logical device asked for."""
+
+    def __init__(self, host: str, port: int, credentials: Credentials, timeout: float = 10.0) -> None:
+        self._credentials = credentials
+        self._clients: dict[int, Client] = {}
+        self._ciphering: Ciphering | None = None
+        if credentials.keys is not None:
+            # A title of its own for each run: its invocation counters may start at 1.
+            title = b"FMX" + os.urandom(5)
+            self._ciphering = Ciphering(credentials.keys, title, MemoryCounterStore())
+        try:
+            self._socket = socket.create_connection((host, port), timeout)
+        except OSError as error:
+            raise RemoteError(f"cannot reach dlms://{host}:{port}: {error.strerror or error}") from None
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def get(
+        self,
+        sap: int,
+        class_id: int,
+        logical_name: bytes,
+        attribute: int,
+        selection: Selection | None = None,
+    ) -> Value:
+        """Read one attribute, of a profile's buffer the selected rows; raises ResultError."""
+        return self._run(sap, self._client(sap).get(class_id, logical_name, attribute, selection))
+
+    def get_many(self, sap: int, references: Sequence[AttributeReference]) -> list[Value | DataAccessResult]:
+        """Read attributes with GET-with-list; a failure stands in its place."""
+        found: list[Value | DataAccessResult] = []
+        client = self._client(sap)
+        for start in range(0, len(references), _LIST_SIZE):
+            found += self._run(sap, client.get_with_list(references[start : start + _LIST_SIZE]))
+        return found
+
+    def object_list(self, sap: int) -> list[ListedObject]:
+        """Return the objects that this client sees in a logical device."""
+        listed = self.get(sap, classes.ASSOCIATION, ASSOCIATION_LN, 2)
+        return [_listed(element) for element in cast("list[Value]", listed)]
+
+    def logical_devices(self) -> list[tuple[int, str]]:
+        """Return server address and name of every logical device (SAP assignment of the management device)."""
+        listed = cast("list[tuple[int, bytes]]", self.get(1, classes.SAP_ASSIGNMENT, classes.SAP_ASSIGNMENT_LN, 2))
+        return [(sap, name.decode(errors="replace")) for sap, name in listed]
+
+    def close(self) -> None:
+        """Release every association and close the connection."""
+        try:
+            for sap, client in self._clients.items():
+                self._run(sap, client.release())
+        except RemoteError:
+            pass  # the server is gone, and so are the associations
+        finally:
+            self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _client(self, sap: int) -> Client:
+        client = self._clients.get(sap)
+        if client is None:
+            credentials = self._credentials
+            settings = ClientSettings(
+                client_sap=credentials.client_sap,
+                server_sap=sap,
+                mechanism=credentials.mechanism,
+                secret=credentials.password,
+                protection=credentials.protection,
+            )
+            client = Client(settings, random=os.urandom, ciphering=self._ciphering)
+            self._run(sap, client.connect())
+            self._clients[sap] = client
+        return client
+
+    def _run(self, sap: int, exchange: Exchange[T]) -> T:
+        return drive(exchange, lambda request: self._transceive(sap, request))
+
+    def _transceive(self, sap: int, request: bytes) -> bytes:
+        try:
+            self._socket.sendall(HEADER.pack(VERSION, self._credentials.client_sap, sap, len(request)) + request)
+            version, _, _, length = HEADER.unpack(self._receive(HEADER.size))
+            if version != VERSION:
+                raise RemoteError(f"the server does not speak the DLMS wrapper (version {version})")
+            return self._receive(length)
+        except OSError as error:
+            raise RemoteError(f"connection lost: {error}") from None
+
+    def _receive(self, count: int) -> bytes:
+        received = bytearray()
+        while len(received) < count:
+            chunk = self._socket.recv(count - len(received))
+            if not chunk:
+                raise RemoteError("the server closed the connection")
+            received += chunk
+        return bytes(received)
+
+
+def _listed(element: Value) -> ListedObject:
+    match element:
+        case (int(class_id), int(version), bytes(name), (list(attributes), _)):
+            readable = tuple(int(cast("tuple[int, int]", a)[0]) for a in attributes if cast("list[int]", a)[1] & 1)
+            return ListedObject(class_id, version, name, readable)
+    raise RemoteError("the server's object_list is malformed")
