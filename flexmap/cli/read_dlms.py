@@ -102,7 +102,7 @@ class _Reader:
 
     def _value(self, sap: int, item: ListedObject, attribute: int) -> object:
         if item.class_id == classes.PROFILE_GENERIC:
-            return f"{self._get(sap, item, 7)} entries"
+            return f"{_text(self._get(sap, item, 7))} entries"
         if item.class_id == classes.ASSOCIATION:
             return f"{len(self._lists[sap])} objects"
         value = self._get(sap, item, attribute)
@@ -112,7 +112,8 @@ class _Reader:
 
 
 def _scaled(raw: int, scaler: int) -> int | float:
-    return raw * 10**scaler if scaler >= 0 else raw / 10**-scaler
+    factor = int(10 ** abs(scaler))
+    return raw * factor if scaler >= 0 else raw / factor
 
 
 def _quality(value: Value) -> str:

@@ -14,11 +14,9 @@ from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.objects import EVERYONE, LogicalDevice, Pending, RowSource, Schema
 from flexmap.dlms.profile import ClientProfile
 from flexmap.faces.dlms.objects import (
-    PROFILE_LN,
     PROFILE_STATUS_LN,
     MeterObjects,
     event_code_name,
-    event_log_name,
 )
 from flexmap.faces.interface import OnCommand
 from flexmap.model import (
@@ -140,11 +138,6 @@ def _relay(answer: Deferred[CommandResult], pending: Pending) -> None:
 
 def _entries_in_use(rows: RowSource) -> Callable[[], bytes]:
     return lambda: axdr.encode("double-long-unsigned", rows.select(None).count)
-
-
-def buffer_names() -> dict[str, bytes]:
-    """Return the logical names of a meter's buffers: ``profile`` and one for each event log."""
-    return {"profile": PROFILE_LN, **{event_log.name: event_log_name(event_log) for event_log in EventLog}}
 
 
 def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]) -> LogicalDevice:

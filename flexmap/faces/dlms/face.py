@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
@@ -14,15 +14,17 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import Logger
 
-from flexmap.dlms.objects import LogicalDevice, RowSource
+from flexmap.dlms.objects import LogicalDevice
 from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind
-from flexmap.dlms.security import CounterStore
 from flexmap.dlms.server import Server
+from flexmap.faces.dlms.buffers import make_buffers
+from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.faces.dlms.device import MeterDevice, management_device
 from flexmap.faces.dlms.objects import MeterObjects
 from flexmap.faces.dlms.transport import WrapperDatagrams, WrapperFactory
 from flexmap.faces.interface import OnCommand
-from flexmap.model import ConfigurationError, Event, Meter, Sample, Site
+from flexmap.model import ConfigurationError, Event, Sample, Site
+from flexmap.store import Store
 
 log = Logger(namespace="flexmap.dlms")
 _TROUBLE = frozenset({EventKind.REFUSED, EventKind.SECURITY_FAILURE, EventKind.PROTOCOL_ERROR})
@@ -40,10 +42,7 @@ class DlmsSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DlmsFace:
-    """Serves every meter of a site over the wrapper, on TCP and UDP.
-
-    ``buffers`` returns the row sources of a meter's Profile generic objects, by logical name.
-    """
+    """Serves every meter of a site over the wrapper, on TCP and UDP; profiles and counters are the store's."""
 
     def __init__(
         self,
@@ -51,18 +50,18 @@ class DlmsFace:
         site: Site,
         settings: DlmsSettings,
         *,
-        counters: CounterStore,
-        buffers: Callable[[Meter, MeterObjects], Mapping[bytes, RowSource]],
+        store: Store,
         on_command: OnCommand,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
         self._events: Counter[str] = Counter()
-        objects = {name: MeterObjects(kind, settings.system_title) for name, kind in site.types.items()}
-        self._meters = {
-            meter.id: MeterDevice(meter, objects[meter.type], buffers(meter, objects[meter.type]), on_command)
-            for meter in site.meters
-        }
+        points = store.settings.profile_points
+        objects = {name: MeterObjects(kind, settings.system_title, points) for name, kind in site.types.items()}
+        self._meters = {}
+        for meter in site.meters:
+            buffers = make_buffers(store, meter, objects[meter.type])
+            self._meters[meter.id] = MeterDevice(meter, objects[meter.type], buffers, on_command)
         management = management_device(site, settings.system_title, lambda: int(reactor.seconds() * 1000))
         devices: dict[int, LogicalDevice] = {management.sap: management}
         devices.update((device.sap, device) for device in self._meters.values())
@@ -70,7 +69,7 @@ class DlmsFace:
             devices,
             {client.sap: client for client in settings.clients},
             title=settings.system_title,
-            counters=counters,
+            counters=StoredCounters(store),
             random=os.urandom,
             on_event=self._happened,
         )

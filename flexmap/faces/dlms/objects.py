@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from flexmap.dlms import axdr, classes
 from flexmap.dlms.objects import EVERYONE, ObjectDefinition, Schema
 from flexmap.dlms.selection import CaptureObject
 from flexmap.mapping import value as values
-from flexmap.model import EventLog, Kind, LocalError, MeterType, Part, Point, Register, Value, obis
+from flexmap.model import EventLog, LocalError, MeterType, Part, Point, Register, Value, obis
 
 DISCONNECT_MODE = 4
 """Class 70 control_mode: remote disconnection, remote reconnection without a hand at the meter."""
@@ -57,13 +57,16 @@ class PointSlots(msgspec.Struct, frozen=True):
 class MeterObjects:
     """The COSEM objects of a meter type: shared by all its meters."""
 
-    def __init__(self, meter_type: MeterType, system_title: bytes) -> None:
+    def __init__(self, meter_type: MeterType, system_title: bytes, profile_points: Sequence[str]) -> None:
         self.meter_type = meter_type
-        self.energies = tuple(
-            position for position, point in enumerate(meter_type.points) if point.kind is Kind.ENERGY
-        )
-        """Positions in a sample of the points that the load profile captures."""
-        self.schema = Schema(_definitions(meter_type, system_title))
+        captured = [
+            meter_type.points[meter_type.index[name]] for name in profile_points if name in meter_type.index
+        ]
+        self.profile_columns = (CLOCK_COLUMN, STATUS_COLUMN, *(_column(point) for point in captured))
+        """Capture objects of the load profile."""
+        self.profile_encoders = tuple(_encoder(point, point.registers[0].part) for point in captured)
+        """How the values of a profile row are encoded, in the order of the profile's points."""
+        self.schema = Schema(_definitions(meter_type, system_title, self.profile_columns))
         self.points = tuple(self._slots(point) for point in meter_type.points)
         slot = self.schema.slot
         self.time = slot(classes.CLOCK, classes.CLOCK_LN, 2)
@@ -100,15 +103,9 @@ class MeterObjects:
         )
 
 
-def profile_columns(meter_type: MeterType) -> tuple[CaptureObject, ...]:
-    """Return the capture objects of the load profile: clock, status, every energy."""
-    energies = (
-        CaptureObject(register.class_id, obis.parse(register.obis), register.attribute)
-        for point in meter_type.points
-        if point.kind is Kind.ENERGY
-        for register in point.registers[:1]
-    )
-    return (CLOCK_COLUMN, STATUS_COLUMN, *energies)
+def _column(point: Point) -> CaptureObject:
+    register = point.registers[0]
+    return CaptureObject(register.class_id, obis.parse(register.obis), register.attribute)
 
 
 def event_columns(log: EventLog) -> tuple[CaptureObject, ...]:
@@ -116,14 +113,16 @@ def event_columns(log: EventLog) -> tuple[CaptureObject, ...]:
     return (CLOCK_COLUMN, CaptureObject(classes.DATA, event_code_name(log), 2))
 
 
-def _definitions(meter_type: MeterType, system_title: bytes) -> list[ObjectDefinition]:
+def _definitions(
+    meter_type: MeterType, system_title: bytes, profile_columns: Sequence[CaptureObject]
+) -> list[ObjectDefinition]:
     found = [
         classes.association_ln(),
         classes.security_setup(system_title, policy=0),
         classes.clock(),
         classes.data(PROFILE_STATUS_LN),
         classes.profile_generic(
-            PROFILE_LN, profile_columns(meter_type), capture_period=PROFILE_SECONDS, entries=PROFILE_ENTRIES
+            PROFILE_LN, profile_columns, capture_period=PROFILE_SECONDS, entries=PROFILE_ENTRIES
         ),
     ]
     for log in EventLog:

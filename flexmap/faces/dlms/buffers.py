@@ -1,0 +1,119 @@
+"""Buffers of Profile generic objects, row by row from the store: no buffer is ever held whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Generic, TypeVar
+
+from flexmap.dlms import axdr, classes
+from flexmap.dlms.axdr import AxdrError
+from flexmap.dlms.cosem_time import CosemTimeError
+from flexmap.dlms.objects import Rows, RowSource, SelectionError
+from flexmap.dlms.selection import CaptureObject, EntrySelection, RangeSelection, Selection
+from flexmap.faces.dlms.objects import CLOCK_COLUMN, PROFILE_LN, MeterObjects, event_columns, event_log_name
+from flexmap.model import Event, EventLog, Meter, Value
+from flexmap.store import ProfileRow, Store
+
+Row = TypeVar("Row")
+_UNSIGNED = axdr.encoder("unsigned")
+
+
+def make_buffers(store: Store, meter: Meter, objects: MeterObjects) -> dict[bytes, RowSource]:
+    """Return the buffers of a meter's load profile and event logs, by logical name."""
+    buffers: dict[bytes, RowSource] = {PROFILE_LN: _load_profile(store, meter.id, objects)}
+    for event_log in EventLog:
+        buffers[event_log_name(event_log)] = _event_log(store, meter.id, event_log)
+    return buffers
+
+
+class _Buffer(Generic[Row]):
+    """A RowSource from functions that count rows, give those of a period and give those by number."""
+
+    def __init__(
+        self,
+        columns: Sequence[CaptureObject],
+        encode: Callable[[Row], Sequence[bytes]],
+        count: Callable[[int | None, int | None], int],
+        by_time: Callable[[int | None, int | None], Iterator[Row]],
+        by_number: Callable[[int, int], Iterator[Row]],
+    ) -> None:
+        self._columns = columns
+        self._encode = encode
+        self._count = count
+        self._by_time = by_time
+        self._by_number = by_number
+
+    def select(self, selection: Selection | None) -> Rows:
+        if isinstance(selection, EntrySelection):
+            return self._entries(selection)
+        start, end, columns = None, None, range(len(self._columns))
+        chosen: Sequence[int] = columns
+        if isinstance(selection, RangeSelection):
+            start, end = self._period(selection)
+            chosen = [self._column(column) for column in selection.columns] or columns
+        count = self._count(start, end)
+        return Rows(count, self._rows(islice(self._by_time(start, end), count), chosen))
+
+    def _entries(self, selection: EntrySelection) -> Rows:
+        numbers = selection.rows(self._count(None, None))
+        rows = self._by_number(numbers.start + 1, numbers.stop) if numbers else iter(())
+        return Rows(len(numbers), self._rows(islice(rows, len(numbers)), selection.columns(len(self._columns))))
+
+    def _rows(self, rows: Iterator[Row], chosen: Sequence[int]) -> Iterator[bytes]:
+        for row in rows:
+            cells = self._encode(row)
+            yield axdr.structure(*[cells[column] for column in chosen])
+
+    def _period(self, selection: RangeSelection) -> tuple[int | None, int | None]:
+        restricting = selection.restricting
+        if (restricting.class_id, restricting.logical_name) != (CLOCK_COLUMN.class_id, CLOCK_COLUMN.logical_name):
+            raise SelectionError("rows can be selected by their clock only")
+        try:
+            return selection.period()
+        except (CosemTimeError, AxdrError) as error:
+            raise SelectionError(str(error)) from None
+
+    def _column(self, column: CaptureObject) -> int:
+        for position, known in enumerate(self._columns):
+            if (known.class_id, known.logical_name, known.attribute) == (
+                column.class_id,
+                column.logical_name,
+                column.attribute,
+            ):
+                return position
+        raise SelectionError("a column that is not captured")
+
+
+def _load_profile(store: Store, meter: str, objects: MeterObjects) -> RowSource:
+    encoders = objects.profile_encoders
+
+    def encode(row: ProfileRow) -> list[bytes]:
+        cells = [classes.time_value(row.time, 0, row.clock_status), _UNSIGNED(row.status)]
+        cells += [_cell(encoder, value) for encoder, value in zip(encoders, row.values, strict=True)]
+        return cells
+
+    return _Buffer(
+        objects.profile_columns,
+        encode,
+        lambda start, end: store.profile_count(meter, start, end),
+        lambda start, end: store.profile_rows(meter, start, end),
+        lambda first, last: store.profile_entries(meter, first, last),
+    )
+
+
+def _cell(encoder: Callable[[Value], bytes], value: Value) -> bytes:
+    return axdr.NULL if value is None else encoder(value)
+
+
+def _event_log(store: Store, meter: str, event_log: EventLog) -> RowSource:
+    def encode(event: Event) -> list[bytes]:
+        return [classes.time_value(event.time), _UNSIGNED(event.code)]
+
+    return _Buffer(
+        event_columns(event_log),
+        encode,
+        lambda start, end: store.event_count(meter, event_log, start, end),
+        lambda start, end: store.events(meter, event_log, start, end),
+        lambda first, last: store.event_entries(meter, event_log, first, last),
+    )
