@@ -29,10 +29,10 @@ def check(
     known. ``schema_folder`` holds ``SCL.xsd``. ``abilities`` are those of the engine that will serve the file;
     they are checked for flexmap's own IEDs only. Raises ConfigurationError if the file cannot be read as SCL.
     """
-    root = document.parse(source)
+    parsed = document.parse(source)
     if kind is None and isinstance(source, Path):
         kind = _kind(source)
-    context = Context(root, kind, abilities)
+    context = Context(parsed, kind, abilities)
     schema.check(context, schema_folder)
     for rule in _RULES:
         rule(context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.parsers import expat
 
 from lxml import etree
 
@@ -37,8 +38,38 @@ def serialise(root: etree._Element) -> bytes:
     return etree.tostring(root, encoding="UTF-8", xml_declaration=True) + b"\n"
 
 
-def parse(source: bytes | Path) -> etree._Element:
-    """Return the root element of an SCL file.
+class Document:
+    """An SCL file that was read: its tree, and the line that each start tag stands in."""
+
+    def __init__(self, root: etree._Element, data: bytes) -> None:
+        self.root = root
+        self._lines = _start_lines(root, data)
+
+    def line_of(self, element: etree._Element) -> int:
+        """Return the line that the element's start tag begins in, from 1."""
+        line = self._lines.get(element) or element.sourceline
+        return line if isinstance(line, int) else 0
+
+
+def _start_lines(root: etree._Element, data: bytes) -> dict[etree._Element, int]:
+    """Return the line of each start tag.
+
+    libxml2 counts up to 65535 only and means the end of a start tag; expat knows better. Empty if expat cannot
+    read the encoding.
+    """
+    lines: list[int] = []
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda _name, _attributes: lines.append(parser.CurrentLineNumber)
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError:
+        return {}
+    elements = list(root.iter(etree.Element))
+    return dict(zip(elements, lines, strict=True)) if len(elements) == len(lines) else {}
+
+
+def parse(source: bytes | Path) -> Document:
+    """Return an SCL file as a tree.
 
     Entities are not expanded, no other file and no network is read, and the size is limited. Raises
     ConfigurationError naming file and line if it cannot be read, is not well-formed XML or is not SCL.
@@ -68,7 +99,7 @@ def parse(source: bytes | Path) -> etree._Element:
     if root.tag != _tag("SCL"):
         remedy = f'the root has to be <SCL xmlns="{NAMESPACE}">'
         raise ConfigurationError(f"the root element is '{root.tag}'", where=where, remedy=remedy)
-    return root
+    return Document(root, data)
 
 
 def _read(source: bytes | Path, where: str) -> bytes:

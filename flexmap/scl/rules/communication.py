@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from flexmap.scl.generate import FileKind
-from flexmap.scl.rules.context import Context, Element, child, children, line_of, text_of
+from flexmap.scl.rules.context import Context, Element, child, children, text_of
 
 _UNSPECIFIED = "0.0.0.0"  # noqa: S104 -- compared with, never bound
 
@@ -77,7 +77,7 @@ def _check_duplicate(context: Context, host: Element, port: str, seen: dict[tupl
     if key in seen:
         what = f"address {text}, port {port} stands already in line {seen[key]}"
         context.error("address-duplicate", host, what, "give each access point its own")
-    seen.setdefault(key, line_of(host))
+    seen.setdefault(key, context.line_of(host))
 
 
 def _ipv4(text: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from flexmap.scl.abilities import Abilities
-from flexmap.scl.document import NAMESPACE
+from flexmap.scl.document import NAMESPACE, Document
 from flexmap.scl.finding import Finding, Severity
 from flexmap.scl.generate import FileKind
 
@@ -47,12 +47,6 @@ def number(text: str | None, default: int = 0) -> int:
         return default
 
 
-def line_of(element: Element) -> int:
-    """Return the line that the element starts in."""
-    line = element.sourceline
-    return line if isinstance(line, int) else 0
-
-
 def is_true(text: str | None, default: bool = False) -> bool:
     """Return the boolean of an attribute."""
     return default if text is None else text.strip() in {"true", "1"}
@@ -61,8 +55,10 @@ def is_true(text: str | None, default: bool = False) -> bool:
 class Context:
     """A document under check."""
 
-    def __init__(self, root: Element, kind: FileKind | None, abilities: Abilities | None) -> None:
+    def __init__(self, document: Document, kind: FileKind | None, abilities: Abilities | None) -> None:
+        root = document.root
         self.root = root
+        self.line_of = document.line_of
         self.kind = kind
         self.abilities = abilities
         self.findings: list[Finding] = []
@@ -87,7 +83,7 @@ class Context:
         self._report(Severity.INFO, rule, element, what, remedy)
 
     def _report(self, severity: Severity, rule: str, element: Element, what: str, remedy: str) -> None:
-        self.findings.append(Finding(line_of(element), severity, rule, what, remedy))
+        self.findings.append(Finding(self.line_of(element), severity, rule, what, remedy))
 
     def devices(self, ied: Element) -> Iterator[Element]:
         """Return the logical devices of all servers of an IED."""

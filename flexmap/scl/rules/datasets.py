@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flexmap.scl.rules.context import Context, Element, child, children, is_true, line_of, node_name, number
+from flexmap.scl.rules.context import Context, Element, child, children, is_true, node_name, number
 
 _CONFIGURED = frozenset({"Conf", "Spec"})
 
@@ -153,7 +153,7 @@ def _check_report_id(context: Context, control: Element, seen: dict[str, int]) -
     elif identifier in seen:
         what = f"rptID '{identifier}' stands already in line {seen[identifier]}"
         context.warning("report-id", control, what, "give each control block an id of its own")
-    seen.setdefault(identifier, line_of(control))
+    seen.setdefault(identifier, context.line_of(control))
 
 
 def _member_name(member: Element) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from flexmap.scl.generate import TEMPLATE, FileKind
-from flexmap.scl.rules.context import Context, Element, child, children, descendants, line_of, node_name, number
+from flexmap.scl.rules.context import Context, Element, child, children, descendants, node_name, number
 
 MAX_LD_NAME = 64
 LD_NAME_ALL_TOOLS = 32
@@ -91,7 +91,7 @@ def _duplicates(context: Context, elements: Iterable[Element], key: Callable[[El
             context.error(
                 "duplicate", element, f"{what} '{name}' stands already in line {seen[name]}", "rename one"
             )
-        seen.setdefault(name, line_of(element))
+        seen.setdefault(name, context.line_of(element))
 
 
 def _check_substation(context: Context) -> None:

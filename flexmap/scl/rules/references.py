@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flexmap.scl.rules.context import Context, Element, children, descendants, line_of, node_name
+from flexmap.scl.rules.context import Context, Element, children, descendants, node_name
 from flexmap.scl.rules.templates import uses
 
 _KINDS = ("LNodeType", "DOType", "DAType", "EnumType")
@@ -53,7 +53,7 @@ def _check_duplicates(context: Context) -> None:
     seen: dict[str, int] = {}
     for element in children(context.templates, *_KINDS):
         identifier = element.get("id", "")
-        line = line_of(element)
+        line = context.line_of(element)
         if identifier in seen:
             what = f"id '{identifier}' stands already in line {seen[identifier]}"
             context.error("duplicate", element, what, "give each type an id of its own")

@@ -62,11 +62,20 @@ def _validate(context: Context, path: Path) -> list[Finding]:
         raise ConfigurationError(f"not a usable schema: {error}", where=str(path), remedy=remedy) from None
     schema.validate(context.root)
     log: Any = schema.error_log
-    found = {(entry.line, entry.message) for entry in log}
+    found = {(_line(context, entry), entry.message) for entry in log}
     return [
         Finding(line, Severity.ERROR, "schema", message.replace("{http://www.iec.ch/61850/2003/SCL}", ""), _REMEDY)
         for line, message in found
     ]
+
+
+def _line(context: Context, entry: Any) -> int:
+    """Return the line of the element that the schema complains about."""
+    try:
+        elements: Any = context.root.xpath(entry.path) if entry.path else []
+    except etree.XPathError:
+        elements = []
+    return context.line_of(elements[0]) if elements else entry.line
 
 
 _REMEDY = "see IEC 61850-6 annex A"
