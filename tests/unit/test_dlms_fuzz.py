@@ -1,0 +1,178 @@
+"""Hostile input: no exception but WrapperError, no hang, flat memory."""
+
+import contextlib
+import random
+import time
+import tracemalloc
+
+from dlms_toy import BREAKER, CLIENT_TITLE, ENERGY, KEYS, NOTE, POWER, PROFILE, SAP, SECRET, toy_server
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flexmap.dlms import acse, axdr, wrapper
+from flexmap.dlms import apdu as pdu
+from flexmap.dlms.acse import Mechanism
+from flexmap.dlms.client import Client, ClientSettings, drive
+from flexmap.dlms.objects import ASSOCIATION_LN
+from flexmap.dlms.profile import Limits
+from flexmap.dlms.security import AUTHENTICATED_ENCRYPTED, Ciphering, MemoryCounterStore
+from flexmap.dlms.selection import EntrySelection
+from flexmap.model.error import FlexmapError
+
+INITIATE = pdu.encode_initiate_request(pdu.InitiateRequest(conformance=0xFFFFFF, max_pdu=512))
+LLS = acse.encode_aarq(acse.Aarq(context=1, mechanism=1, authentication=SECRET, user_information=INITIATE))
+
+
+def get(class_id, name, attribute, access=b"\0"):
+    return b"\xc0\x01\xc1" + class_id.to_bytes(2, "big") + name + bytes((attribute,)) + access
+
+
+def seeds():
+    note = b"\0\1" + NOTE + b"\2\0"
+    breaker = b"\0\x46" + BREAKER + b"\1"
+    block = pdu.data_block(last=False, number=1, raw=b"\x09\x05ab")
+    last = pdu.data_block(last=True, number=2, raw=b"cde")
+    both = b"\x02" + get(3, ENERGY, 2)[3:] + get(4, POWER, 3)[3:]
+    return [
+        LLS,
+        get(3, ENERGY, 2),
+        get(7, PROFILE, 2),
+        get(7, PROFILE, 2, b"\1\2" + EntrySelection(3, 5).encode()),
+        get(15, ASSOCIATION_LN, 2),
+        b"\xc0\x02\xc1\0\0\0\1",
+        b"\xc0\x03\xc1" + both,
+        b"\xc1\x01\xc1" + note + axdr.octet_string(b"hello"),
+        b"\xc1\x02\xc1" + note + block,
+        b"\xc1\x03\xc1" + last,
+        b"\xc1\x04\xc1\x01" + note + b"\x01" + axdr.octet_string(b"x"),
+        b"\xc1\x05\xc1\x01" + note + block,
+        b"\xc3\x01\xc1" + breaker + b"\1\x0f\0",
+        b"\xc3\x03\xc1\x01" + breaker + b"\1\x0f\0",
+        b"\xc3\x04\xc1" + breaker + block,
+        b"\xc3\x06\xc1" + last,
+        b"\xdb\x08" + CLIENT_TITLE + b"\x05\x30\0\0\0\1",
+        b"\xc8\x1e\x30" + bytes(29),
+        acse.encode_release(acse.Release(reason=0)),
+    ]
+
+
+def mutate(chance, octets):
+    octets = bytearray(octets)
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        match chance.randrange(5):
+            case 0 if octets:
+                octets[chance.randrange(len(octets))] ^= 1 << chance.randrange(8)
+            case 1 if octets:
+                octets[chance.randrange(len(octets))] = chance.choice((0, 1, 0x7F, 0x80, 0x84, 0xFF))
+            case 2:
+                del octets[chance.randrange(len(octets) + 1) :]
+            case 3:
+                at = chance.randrange(len(octets) + 1)
+                octets[at:at] = bytes(chance.randrange(256) for _ in range(chance.randrange(9)))
+            case 4:
+                at = chance.randrange(len(octets) + 1)
+                octets[at:at] = octets[at : at + chance.randrange(20)]
+    return bytes(octets)
+
+
+def storm(server, connection, chance, count, clients=(3, 16, 1)):
+    samples = seeds()
+    slowest = 0.0
+    replies = 0
+    for number in range(count):
+        client = chance.choice(clients)
+        if number % 10 == 0:
+            connection.receive(wrapper.encode(client, SAP, LLS))
+        frame = wrapper.encode(client, SAP, mutate(chance, chance.choice(samples)))
+        line = connection
+        if chance.random() < 0.05:  # a broken header puts the stream out of step: on a connection of its own
+            frame = mutate(chance, frame)
+            line = server.connection(lambda _: None)
+        start = time.perf_counter()
+        with contextlib.suppress(wrapper.WrapperError):
+            replies += bool(line.receive(frame))
+        slowest = max(slowest, time.perf_counter() - start)
+    return slowest, replies
+
+
+def test_mutated_frames_neither_stop_the_server_nor_fill_its_memory():
+    server, device = toy_server(limits=Limits(max_long_value=4096))
+    device.breaker_later = True
+    chance = random.Random(20260101)
+    connection = server.connection(lambda _: None)
+    storm(server, connection, chance, 1000)
+    tracemalloc.start()
+    device.pending.clear()
+    before = tracemalloc.get_traced_memory()[0]
+    slowest, replies = storm(server, connection, chance, 5000)
+    device.pending.clear()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert replies > 3000
+    assert slowest < 0.5
+    assert grown < 100_000
+    assert peak < 2_000_000
+    # and it still serves
+    fresh = server.connection(lambda _: None)
+    fresh.receive(wrapper.encode(3, SAP, LLS))
+    assert fresh.receive(wrapper.encode(3, SAP, get(3, ENERGY, 2)))[8:].hex() == "c401c1000600" + "01e240"
+
+
+def test_mutated_requests_inside_valid_ciphering():
+    server, _ = toy_server(limits=Limits(max_long_value=4096))
+    ciphering = Ciphering(KEYS, CLIENT_TITLE, MemoryCounterStore())
+    settings_ = ClientSettings(
+        client_sap=1, server_sap=SAP, mechanism=Mechanism.HLS_GMAC, protection=AUTHENTICATED_ENCRYPTED, max_pdu=300
+    )
+    connection = server.connection(lambda _: None)
+
+    def transceive(apdu):
+        return connection.receive(wrapper.encode(1, SAP, apdu))[8:]
+
+    client = Client(settings_, random=random.Random(1).randbytes, ciphering=ciphering)
+    drive(client.connect(), transceive)
+    chance = random.Random(2)
+    glo = {0xC0: b"\xc8", 0xC1: b"\xc9", 0xC3: b"\xcb"}
+    samples = [seed for seed in seeds() if seed[0] in glo]
+    for _ in range(2000):
+        seed = chance.choice(samples)
+        body = ciphering.protect(AUTHENTICATED_ENCRYPTED, mutate(chance, seed))
+        reply = transceive(glo[seed[0]] + axdr.encode_length(len(body)) + body)
+        assert len(reply) <= 300
+    assert drive(client.get(3, ENERGY, 2), transceive) == 123456
+
+
+@given(st.lists(st.binary(max_size=120), max_size=5))
+@settings(max_examples=500, deadline=500)
+def test_any_stream(chunks):
+    server, _ = toy_server()
+    connection = server.connection(lambda _: None)
+    try:
+        for chunk in chunks:
+            connection.receive(chunk)
+    except wrapper.WrapperError:
+        pass
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=500, deadline=500)
+def test_any_apdu_before_and_after_the_association(apdu):
+    server, _ = toy_server()
+    connection = server.connection(lambda _: None)
+    frame = wrapper.encode(3, SAP, apdu)
+    connection.receive(frame)
+    connection.receive(wrapper.encode(3, SAP, LLS))
+    reply = connection.receive(frame)
+    if apdu and apdu[0] not in (0xC1, 0xC3):
+        assert reply
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=500, deadline=500)
+def test_the_client_survives_any_answer(answer):
+    client = Client(ClientSettings(client_sap=16, server_sap=SAP), random=random.Random(1).randbytes)
+    for operation in (client.connect(), client.get(3, ENERGY, 2), client.get_with_list([]), client.release()):
+        answers = iter((answer, answer))
+        with contextlib.suppress(FlexmapError):
+            drive(operation, lambda _, answers=answers: next(answers, b""))
