@@ -1,0 +1,117 @@
+"""What of one meter is not yet in the file: samples of open blocks and the running profile period."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flexmap.model import LocalError, MeterType, Sample
+from flexmap.store.profile import Capture, period_end
+from flexmap.store.settings import StoreSettings
+
+SLOT = 60
+"""Seconds of a block; a constant of the file's layout."""
+MOST_SLOTS = 120
+"""Blocks kept in memory for one meter while the file cannot be written."""
+
+
+class MeterLog:
+    """Sorts samples into slots of a minute, each second once, whatever order they come in."""
+
+    def __init__(self, meter: str, row: int, meter_type: MeterType, settings: StoreSettings) -> None:
+        self.meter = meter
+        self.row = row
+        """Id of the meter in the file."""
+        self.points = tuple(point.name for point in meter_type.points)
+        self.profile_points = tuple(name for name in settings.profile_points if name in meter_type.index)
+        self.columns = tuple(meter_type.index[name] for name in self.profile_points)
+        self.layout = 0
+        self.profile_layout = 0
+        self.open: dict[int, dict[int, Sample]] = {}
+        """Samples by slot and second that are not in the file."""
+        self.newest: Sample | None = None
+        self.stored_slot = -1
+        """The last slot that the file has."""
+        self.resuming = False
+        """Whether the next sample in order ends the gap since the last run."""
+        self.ended: list[Capture] = []
+        """Complete periods whose rows are not in the file."""
+        self.dirty: set[int] = set()
+        """Ends of periods whose rows must be made from the stored samples."""
+        # Meters end their blocks at different seconds of the minute, so that packing is spread evenly.
+        self._offset = row * 7 % SLOT
+        self._period = settings.profile_period
+        self._full = settings.profile_period // settings.sample_interval
+        self._capture: Capture | None = None
+
+    def slot(self, second: int) -> int:
+        """Return the slot that a second belongs to."""
+        return (second + self._offset) // SLOT
+
+    def add(self, sample: Sample) -> None:
+        """Take a sample; the first one of a second stays."""
+        if len(sample.values) != len(self.points):
+            raise LocalError(
+                f"sample of '{self.meter}' has {len(sample.values)} values, its type has {len(self.points)} points"
+            )
+        second = sample.time // 1000
+        seconds = self.open.setdefault(self.slot(second), {})
+        if seconds.setdefault(second, sample) is not sample:
+            return
+        if self.newest is not None and second <= self.newest.time // 1000:
+            self.dirty.add(period_end(second, self._period))
+            return
+        self.newest = sample
+        self._capture_in_order(second, sample)
+
+    def resume(self, newest: Sample) -> None:
+        """Go on after the newest sample of an earlier run."""
+        self.newest = newest
+        self.stored_slot = self.slot(newest.time // 1000)
+        self.resuming = True
+        self.dirty.add(period_end(newest.time // 1000, self._period))
+
+    def sealed(self) -> list[int]:
+        """Return the slots that wait for nothing: full, or with a newer slot begun."""
+        if self.newest is None or not self.open:
+            return []
+        present = self.slot(self.newest.time // 1000)
+        return sorted(slot for slot, seconds in self.open.items() if slot < present or len(seconds) >= SLOT)
+
+    def drop_oldest(self) -> int:
+        """Forget the oldest slots above MOST_SLOTS; return how many samples are lost."""
+        lost = 0
+        while len(self.open) > MOST_SLOTS:
+            lost += len(self.open.pop(min(self.open)))
+        return lost
+
+    def due(self) -> list[int]:
+        """Return the dirty periods that have ended, oldest first."""
+        if self.newest is None:
+            return []
+        return sorted(end for end in self.dirty if end * 1000 <= self.newest.time)
+
+    def gather(self, end: int, samples: Sequence[Sample]) -> Capture:
+        """Capture a period from its samples in order of time."""
+        capture = Capture(end, self.columns)
+        for sample in samples:
+            capture.add(sample)
+        return capture
+
+    def complete(self, capture: Capture) -> bool:
+        """Tell whether a period has all its samples."""
+        return capture.count >= self._full
+
+    def _capture_in_order(self, second: int, sample: Sample) -> None:
+        end = period_end(second, self._period)
+        capture = self._capture
+        if capture is None or capture.end != end:
+            if capture is not None:
+                self.dirty.add(capture.end)
+            capture = self._capture = Capture(end, self.columns)
+        capture.add(sample)
+        if second == end:
+            self._capture = None
+            if self.complete(capture) and end not in self.dirty:
+                self.ended.append(capture)
+            else:
+                self.dirty.add(end)

@@ -1,0 +1,176 @@
+"""Reading the store's file in pages: an iteration holds one page in memory, however long it is."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from flexmap.model import Event, EventCode, EventLog, Sample, quality
+from flexmap.store.meterlog import MeterLog
+from flexmap.store.pack import unpack
+from flexmap.store.profile import ProfileRow
+
+_BLOCKS = 16
+_ROWS = 256
+_ALWAYS = 2**63 - 1
+
+
+class Reader:
+    """Queries on the file alone; what is buffered in memory is the store's part."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._layouts: dict[int, tuple[str, ...]] = {}
+
+    def newest(self, log: MeterLog) -> Sample | None:
+        """Return the newest stored sample of a meter."""
+        row = self._database.execute(
+            "SELECT layout, data FROM block WHERE meter = ? ORDER BY slot DESC LIMIT 1", (log.row,)
+        ).fetchone()
+        return self._unpack(log, *row)[-1] if row else None
+
+    def block(self, log: MeterLog, slot: int) -> dict[int, Sample]:
+        """Return the stored samples of a slot by second."""
+        return dict(self.blocks(log, slot, slot)).get(slot, {})
+
+    def blocks(
+        self, log: MeterLog, first: int | None, last: int | None
+    ) -> Iterator[tuple[int, dict[int, Sample]]]:
+        """Iterate over stored slots and their samples by second."""
+        slot = -_ALWAYS if first is None else first
+        while True:
+            rows = self._database.execute(
+                "SELECT slot, layout, data FROM block"
+                " WHERE meter = ? AND slot BETWEEN ? AND ? ORDER BY slot LIMIT ?",
+                (log.row, slot, _ALWAYS if last is None else last, _BLOCKS),
+            ).fetchall()
+            for slot, layout, data in rows:
+                yield slot, {sample.time // 1000: sample for sample in self._unpack(log, layout, data)}
+            if len(rows) < _BLOCKS:
+                return
+            slot += 1
+
+    def profile_times(self, log: MeterLog, start: int) -> set[int]:
+        """Return the times of the complete profile rows from a time on."""
+        rows = self._database.execute(
+            "SELECT time FROM profile WHERE meter = ? AND time >= ? AND status & 16 = 0", (log.row, start)
+        )
+        return {time for (time,) in rows}
+
+    def profile_count(self, log: MeterLog, start: int | None, end: int | None) -> int:
+        """Count profile rows."""
+        row = self._database.execute(
+            "SELECT count(*) FROM profile WHERE meter = ? AND time BETWEEN ? AND ?", (log.row, *_span(start, end))
+        ).fetchone()
+        return int(row[0])
+
+    def profile_rows(
+        self, log: MeterLog, start: int | None, end: int | None, most: int = _ALWAYS
+    ) -> Iterator[ProfileRow]:
+        """Iterate over profile rows, ``most`` of them at most."""
+        after, upto = _span(start, end)
+        while most > 0:
+            rows = self._database.execute(
+                "SELECT time, status, clock_status, layout, data FROM profile"
+                " WHERE meter = ? AND time BETWEEN ? AND ? ORDER BY time LIMIT ?",
+                (log.row, after, upto, min(_ROWS, most)),
+            ).fetchall()
+            for time, status, clock_status, layout, data in rows:
+                values = _fit(self._names(layout), log.profile_points, msgspec.msgpack.decode(data), None)
+                yield ProfileRow(log.meter, time, status, clock_status, values)
+            if len(rows) < _ROWS:
+                return
+            most -= len(rows)
+            after = rows[-1][0] + 1
+
+    def profile_entries(self, log: MeterLog, first: int, last: int) -> Iterator[ProfileRow]:
+        """Iterate over profile rows by number."""
+        most = last - first + 1 if last else _ALWAYS
+        row = self._database.execute(
+            "SELECT time FROM profile WHERE meter = ? ORDER BY time LIMIT 1 OFFSET ?", (log.row, max(first, 1) - 1)
+        ).fetchone()
+        return self.profile_rows(log, row[0], None, most) if row else iter(())
+
+    def event_count(self, log: MeterLog, event_log: EventLog | None, start: int | None, end: int | None) -> int:
+        """Count events."""
+        row = self._database.execute(
+            "SELECT count(*) FROM event WHERE meter = ? AND log BETWEEN ? AND ? AND time BETWEEN ? AND ?",
+            (log.row, *_logs(event_log), *_span(start, end)),
+        ).fetchone()
+        return int(row[0])
+
+    def events(
+        self, log: MeterLog, event_log: EventLog | None, start: int | None, end: int | None
+    ) -> Iterator[Event]:
+        """Iterate over events."""
+        after, upto = _span(start, end)
+        return self._events(log, event_log, (after, 0), upto, _ALWAYS)
+
+    def event_entries(self, log: MeterLog, event_log: EventLog | None, first: int, last: int) -> Iterator[Event]:
+        """Iterate over events by number."""
+        row = self._database.execute(
+            "SELECT time, id FROM event"
+            " WHERE meter = ? AND log BETWEEN ? AND ? ORDER BY time, id LIMIT 1 OFFSET ?",
+            (log.row, *_logs(event_log), max(first, 1) - 1),
+        ).fetchone()
+        if row is None:
+            return iter(())
+        return self._events(log, event_log, row, _ALWAYS, last - first + 1 if last else _ALWAYS)
+
+    def _events(
+        self, log: MeterLog, event_log: EventLog | None, key: tuple[int, int], upto: int, most: int
+    ) -> Iterator[Event]:
+        while most > 0:
+            rows = self._database.execute(
+                "SELECT time, id, log, code, text FROM event WHERE meter = ? AND log BETWEEN ? AND ?"
+                " AND (time, id) >= (?, ?) AND time <= ? ORDER BY time, id LIMIT ?",
+                (log.row, *_logs(event_log), *key, upto, min(_ROWS, most)),
+            ).fetchall()
+            for time, _, number, code, text in rows:
+                yield Event(log.meter, time, EventLog(number), EventCode(code), text)
+            if len(rows) < _ROWS:
+                return
+            most -= len(rows)
+            key = (rows[-1][0], rows[-1][1] + 1)
+
+    def _unpack(self, log: MeterLog, layout: int, data: bytes) -> list[Sample]:
+        samples = unpack(log.meter, data)
+        if layout == log.layout:
+            return samples
+        names = self._names(layout)
+        return [
+            Sample(
+                log.meter,
+                sample.time,
+                _fit(names, log.points, sample.values, None),
+                _fit(names, log.points, sample.quality, quality.NEVER_READ),
+                sample.clock_status,
+            )
+            for sample in samples
+        ]
+
+    def _names(self, layout: int) -> tuple[str, ...]:
+        names = self._layouts.get(layout)
+        if names is None:
+            (text,) = self._database.execute("SELECT points FROM layout WHERE id = ?", (layout,)).fetchone()
+            names = self._layouts[layout] = tuple(msgspec.json.decode(text, type=list[str]))
+        return names
+
+
+def _fit(stored: Sequence[str], wanted: Sequence[str], values: Sequence[Any], missing: Any) -> tuple[Any, ...]:
+    """Put values of stored names into the order of the wanted ones."""
+    if stored == wanted:
+        return tuple(values)
+    known = dict(zip(stored, values, strict=True))
+    return tuple(known.get(name, missing) for name in wanted)
+
+
+def _span(start: int | None, end: int | None) -> tuple[int, int]:
+    return (-_ALWAYS if start is None else start, _ALWAYS if end is None else end)
+
+
+def _logs(event_log: EventLog | None) -> tuple[int, int]:
+    return (0, 255) if event_log is None else (int(event_log), int(event_log))

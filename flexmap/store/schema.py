@@ -1,0 +1,117 @@
+"""The store's file: opening, creating and checking it. Every refusal names the way out."""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from pathlib import Path
+from typing import IO
+
+from flexmap.model import ConfigurationError
+
+VERSION = 1
+"""``PRAGMA user_version``: version of the tables below."""
+APPLICATION = 0x464C_584D
+"""``PRAGMA application_id``: ``FLXM``."""
+
+_TABLES = """
+-- Names of meters; the id also spreads the ends of blocks over the minute.
+CREATE TABLE meter (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+-- Lists of point names (JSON): what the columns of a block or the values of a profile row are.
+CREATE TABLE layout (id INTEGER PRIMARY KEY, points TEXT NOT NULL UNIQUE);
+-- 1 Hz samples: slot = (second + meter id * 7 % 60) / 60; data as flexmap.store.pack describes.
+CREATE TABLE block (meter INTEGER NOT NULL, slot INTEGER NOT NULL, layout INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE UNIQUE INDEX block_slot ON block (meter, slot);
+-- Load profile: time in ms at the end of the period, status as flexmap.store.profile, data a msgpack array.
+CREATE TABLE profile (
+  meter INTEGER NOT NULL, time INTEGER NOT NULL, status INTEGER NOT NULL, clock_status INTEGER NOT NULL,
+  layout INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, time)
+) WITHOUT ROWID;
+-- Events: the same one delivered twice is one.
+CREATE TABLE event (
+  id INTEGER PRIMARY KEY, meter INTEGER NOT NULL, log INTEGER NOT NULL, time INTEGER NOT NULL,
+  code INTEGER NOT NULL, text TEXT NOT NULL
+);
+CREATE UNIQUE INDEX event_time ON event (meter, log, time, code);
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+-- 'clean': whether the last run closed the store.
+CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class File:
+    """The open database and the lock that keeps a second process out."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file.
+
+        Raises ConfigurationError if it cannot be written, is in use, is damaged, or is of a newer version.
+        """
+        self.path = path
+        self._lock = self._take_lock()
+        try:
+            self.database = self._connect()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database and let go of the lock."""
+        self.database.close()
+        self._lock.close()
+
+    def _error(self, what: str, remedy: str) -> ConfigurationError:
+        return ConfigurationError(what, where=str(self.path), remedy=remedy)
+
+    def _take_lock(self) -> IO[bytes]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = self.path.with_name(self.path.name + ".lock").open("ab")
+        except OSError as error:
+            remedy = "make the folder writable or set another one"
+            raise self._error(f"cannot write: {error.strerror}", remedy) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            remedy = "stop the other flexmap or set another state folder"
+            raise self._error("another process uses this store", remedy) from None
+        return lock
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            database = sqlite3.connect(self.path, isolation_level=None)
+        except sqlite3.Error as error:
+            raise self._error(f"cannot open: {error}", "make the file writable or set another folder") from None
+        try:
+            self._prepare(database)
+        except sqlite3.OperationalError as error:
+            database.close()
+            raise self._error(f"cannot write: {error}", "make the file writable or set another folder") from None
+        except sqlite3.DatabaseError as error:
+            database.close()
+            remedy = "move the file away (a new one is begun) or bring it back from a backup"
+            raise self._error(f"is damaged: {error}", remedy) from None
+        except ConfigurationError:
+            database.close()
+            raise
+        return database
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        (application,) = database.execute("PRAGMA application_id").fetchone()
+        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application not in (0, APPLICATION) or (application == 0 and tables):
+            raise self._error("is not a store of flexmap", "set another state folder")
+        if version > VERSION:
+            what = f"has version {version} of the tables; this flexmap knows versions up to {VERSION}"
+            raise self._error(what, "run the newer flexmap, or set another state folder")
+        if not version:
+            database.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        if not version:
+            pragmas = f"PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION};"
+            database.executescript(f"BEGIN; {_TABLES} {pragmas} COMMIT;")
+        # Writing proves that the file is writable.
+        database.execute("INSERT OR IGNORE INTO state VALUES ('clean', 1)")

@@ -1,0 +1,366 @@
+"""The store: buffers in memory what the sources deliver, and writes it in one transaction every few seconds.
+
+All calls come from one thread. ``append`` and ``event`` only buffer; ``flush`` (the gateway calls it every two
+seconds) writes blocks of ended minutes, rows of ended profile periods and events. If the process is killed, what
+is missing is each meter's open block and what had ended since the last flush; the next run says so with an event
+DATA_GAP for each meter. What is read is whole at any time: buffered records are part of it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from twisted.logger import Logger
+
+from flexmap.model import ConfigurationError, Event, EventCode, EventLog, LocalError, Sample, Site
+from flexmap.store.meterlog import MeterLog
+from flexmap.store.pack import pack
+from flexmap.store.profile import ProfileRow, period_end
+from flexmap.store.read import Reader
+from flexmap.store.schema import File
+from flexmap.store.settings import StoreSettings
+
+_log = Logger()
+
+_REBUILDS = 4
+"""Profile rows made from stored samples in one flush, so that a flush stays short."""
+_PRUNED = 500
+"""Blocks deleted of one meter in one call of prune."""
+_DAY_MS = 86_400_000
+
+
+class Store:
+    """1 Hz samples, load profile, events and counters of a site's meters."""
+
+    def __init__(self, path: Path, site: Site, settings: StoreSettings | None = None) -> None:
+        """Open or create the file.
+
+        Raises ConfigurationError, naming the way out, if it cannot be written, is in use, is damaged or is newer.
+        """
+        self.settings = settings or StoreSettings()
+        if 86_400 % self.settings.profile_period:
+            raise ConfigurationError(
+                f"a profile period of {self.settings.profile_period} s does not divide a day",
+                where="field 'profile_period'",
+                remedy="set 900 (15 minutes) or another divisor of 86400",
+            )
+        self.failing = ""
+        """Why the last flush failed, empty if it did not; the records then wait in memory."""
+        self.clean = True
+        """Whether the run before closed the store."""
+        self._file = File(path)
+        self._database = self._file.database
+        self._events: list[Event] = []
+        self._logs: dict[str, MeterLog] = {}
+        try:
+            self._reader = Reader(self._database)
+            self._begin(site)
+        except sqlite3.DatabaseError as error:
+            self._file.close()
+            remedy = "move the file away (a new one is begun) or bring it back from a backup"
+            raise ConfigurationError(f"is damaged: {error}", where=str(path), remedy=remedy) from None
+
+    # Writing
+
+    def append(self, samples: Iterable[Sample]) -> None:
+        """Keep samples, in any order; a second that a meter already has is not taken again.
+
+        Raises LocalError if a sample does not fit its meter.
+        """
+        for sample in samples:
+            log = self._log_of(sample.meter)
+            if log.resuming:
+                self._note_gap(log, sample)
+            log.add(sample)
+
+    def event(self, event: Event) -> None:
+        """Keep an event; the same one delivered twice is one."""
+        self._log_of(event.meter)
+        self._events.append(event)
+
+    def flush(self) -> None:
+        """Write what has ended. If the file cannot be written the records stay in memory, up to two hours."""
+        self._write(MeterLog.sealed, _REBUILDS)
+
+    def prune(self, now: int) -> bool:
+        """Delete what is older than the retention at a time in ms; return whether there is more to delete."""
+        more = False
+        with self._transaction():
+            for log in self._logs.values():
+                if self.settings.samples_days:
+                    cut = int(now - self.settings.samples_days * _DAY_MS)
+                    more |= self._delete_blocks(log, cut)
+                for table, days in (("profile", self.settings.profile_days), ("event", self.settings.events_days)):
+                    if days:
+                        self._database.execute(
+                            f"DELETE FROM {table} WHERE meter = ? AND time < ?",  # noqa: S608 - our own names
+                            (log.row, int(now - days * _DAY_MS)),
+                        )
+        # As a script: it steps the statement to its end, where ``execute`` would free a single page.
+        self._database.executescript("PRAGMA incremental_vacuum(1000);")
+        return more
+
+    def close(self) -> None:
+        """Write everything, open blocks too, and close the file."""
+        self._write(lambda log: sorted(log.open), None)
+        if not self.failing:
+            self._database.execute("UPDATE state SET value = 1 WHERE name = 'clean'")
+        self._file.close()
+
+    # Reading
+
+    def last_samples(self) -> dict[str, Sample]:
+        """Return the newest sample of each meter that has one."""
+        return {meter: log.newest for meter, log in self._logs.items() if log.newest is not None}
+
+    def samples(self, meter: str, start: int | None = None, end: int | None = None) -> Iterator[Sample]:
+        """Iterate over samples with start ≤ time ≤ end (ms), oldest first, in the meter's present points.
+
+        Points that a stored block did not have are missing (never read).
+        """
+        log = self._log_of(meter)
+        first = None if start is None else log.slot(start // 1000)
+        last = None if end is None else log.slot(end // 1000)
+        waiting = {
+            slot: dict(seconds)
+            for slot, seconds in log.open.items()
+            if (first is None or slot >= first) and (last is None or slot <= last)
+        }
+        for slot, stored in self._reader.blocks(log, first, last):
+            for earlier in sorted(other for other in waiting if other < slot):
+                yield from _between(waiting.pop(earlier), start, end)
+            yield from _between({**waiting.pop(slot, {}), **stored}, start, end)
+        for slot in sorted(waiting):
+            yield from _between(waiting.pop(slot), start, end)
+
+    def profile_points(self, meter: str) -> tuple[str, ...]:
+        """Return the names of the points in a profile row of the meter."""
+        return self._log_of(meter).profile_points
+
+    def profile_count(self, meter: str, start: int | None = None, end: int | None = None) -> int:
+        """Return how many profile rows have start ≤ time ≤ end (ms)."""
+        self.flush()
+        return self._reader.profile_count(self._log_of(meter), start, end)
+
+    def profile_rows(self, meter: str, start: int | None = None, end: int | None = None) -> Iterator[ProfileRow]:
+        """Iterate over profile rows with start ≤ time ≤ end (ms), oldest first, a page at a time."""
+        self.flush()
+        return self._reader.profile_rows(self._log_of(meter), start, end)
+
+    def profile_entries(self, meter: str, first: int, last: int) -> Iterator[ProfileRow]:
+        """Iterate over profile rows by number: from 1, the oldest, to ``last`` with it; 0 is the newest."""
+        self.flush()
+        return self._reader.profile_entries(self._log_of(meter), first, last)
+
+    def event_count(
+        self, meter: str, event_log: EventLog | None = None, start: int | None = None, end: int | None = None
+    ) -> int:
+        """Return how many events with start ≤ time ≤ end (ms) a log of the meter has; all logs if None."""
+        self.flush()
+        return self._reader.event_count(self._log_of(meter), event_log, start, end)
+
+    def events(
+        self, meter: str, event_log: EventLog | None = None, start: int | None = None, end: int | None = None
+    ) -> Iterator[Event]:
+        """Iterate over events with start ≤ time ≤ end (ms), oldest first, a page at a time."""
+        self.flush()
+        return self._reader.events(self._log_of(meter), event_log, start, end)
+
+    def event_entries(self, meter: str, event_log: EventLog | None, first: int, last: int) -> Iterator[Event]:
+        """Iterate over events by number: from 1, the oldest, to ``last`` with it; 0 is the newest."""
+        self.flush()
+        return self._reader.event_entries(self._log_of(meter), event_log, first, last)
+
+    # Counters
+
+    def counter(self, name: str) -> int:
+        """Return the value of a durable counter, 0 if it was never reserved."""
+        row = self._database.execute("SELECT value FROM counter WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def reserve(self, name: str, upto: int) -> None:
+        """Raise a counter to ``upto``; it never falls. On disk, also after a power cut, when the call returns."""
+        self._database.execute("PRAGMA synchronous=FULL")
+        try:
+            self._database.execute(
+                "INSERT INTO counter VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+                (name, upto),
+            )
+        finally:
+            self._database.execute("PRAGMA synchronous=NORMAL")
+
+    # Inside
+
+    def _log_of(self, meter: str) -> MeterLog:
+        try:
+            return self._logs[meter]
+        except KeyError:
+            raise LocalError(f"meter '{meter}' is not one of the site's") from None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    def _begin(self, site: Site) -> None:
+        row = self._database.execute("SELECT value FROM state WHERE name = 'clean'").fetchone()
+        self.clean = bool(row[0])
+        with self._transaction():
+            self._database.execute("UPDATE state SET value = 0 WHERE name = 'clean'")
+            for meter in site.meters:
+                self._database.execute("INSERT OR IGNORE INTO meter (name) VALUES (?)", (meter.id,))
+                (number,) = self._database.execute("SELECT id FROM meter WHERE name = ?", (meter.id,)).fetchone()
+                log = self._logs[meter.id] = MeterLog(meter.id, number, site.type_of(meter), self.settings)
+                log.layout = self._layout(log.points)
+                log.profile_layout = self._layout(log.profile_points)
+        for log in self._logs.values():
+            newest = self._reader.newest(log)
+            if newest is not None:
+                log.resume(newest)
+                if not self.clean:
+                    self._find_missing_rows(log, newest.time)
+        if not self.clean:
+            _log.warn(
+                "the last run did not end cleanly: samples after the last stored block are missing"
+                " ({count} meters, newest {newest} ms)",
+                count=len(self._logs),
+                newest=max((sample.time for sample in self.last_samples().values()), default=0),
+            )
+
+    def _find_missing_rows(self, log: MeterLog, newest: int) -> None:
+        """Mark the periods of the last day that have no complete row, to make it from the stored samples."""
+        period = self.settings.profile_period
+        last = period_end(newest // 1000, period)
+        rows = self._reader.profile_times(log, newest - _DAY_MS)
+        log.dirty.update(end for end in range(last - 86_400, last + 1, period) if end * 1000 not in rows)
+
+    def _layout(self, points: tuple[str, ...]) -> int:
+        text = msgspec.json.encode(points).decode()
+        self._database.execute("INSERT OR IGNORE INTO layout (points) VALUES (?)", (text,))
+        (number,) = self._database.execute("SELECT id FROM layout WHERE points = ?", (text,)).fetchone()
+        return int(number)
+
+    def _note_gap(self, log: MeterLog, sample: Sample) -> None:
+        """Record what is missing between the last run's newest sample and this run's first one."""
+        if log.newest is None or sample.time <= log.newest.time:
+            return
+        log.resuming = False
+        first = (log.newest.time // 1000 + self.settings.sample_interval) * 1000
+        last = (sample.time // 1000 - self.settings.sample_interval) * 1000
+        if last < first:
+            return
+        why = "stopped" if self.clean else "unclean end"
+        text = f"from {first} to {last} ms: {(last - first) // 1000 + 1} s missing ({why})"
+        self._events.append(Event(log.meter, first, EventLog.STANDARD, EventCode.DATA_GAP, text))
+        _log.warn("{meter}: {text}", meter=log.meter, text=text)
+
+    def _write(self, choose: Callable[[MeterLog], list[int]], rebuilds: int | None) -> None:
+        events = list(self._events)
+        slots = [(log, slot) for log in self._logs.values() for slot in choose(log)]
+        ended = [(log, list(log.ended)) for log in self._logs.values() if log.ended]
+        due = [(log, end) for log in self._logs.values() if log.dirty for end in log.due()][:rebuilds]
+        if not (events or slots or ended or due):
+            return
+        try:
+            with self._transaction():
+                self._insert_events(events)
+                for log, slot in slots:
+                    self._write_block(log, slot)
+                for log, captures in ended:
+                    for capture in captures:
+                        self._write_row(log, capture.row(True, self._codes(log, capture.end)))
+                for log, end in due:
+                    self._rebuild(log, end)
+        except sqlite3.Error as error:
+            self._failed(error)
+            return
+        self.failing = ""
+        del self._events[: len(events)]
+        for log, slot in slots:
+            del log.open[slot]
+            log.stored_slot = max(log.stored_slot, slot)
+        for log, captures in ended:
+            del log.ended[: len(captures)]
+        for log, end in due:
+            log.dirty.discard(end)
+
+    def _failed(self, error: sqlite3.Error) -> None:
+        if not self.failing:
+            _log.error("the store cannot write: {error}; records wait in memory", error=error)
+        self.failing = str(error)
+        lost = sum(log.drop_oldest() for log in self._logs.values())
+        if lost:
+            _log.error("the store lost {lost} samples: it could not write for too long", lost=lost)
+
+    def _insert_events(self, events: Sequence[Event]) -> None:
+        self._database.executemany(
+            "INSERT OR IGNORE INTO event (meter, log, time, code, text) VALUES (?, ?, ?, ?, ?)",
+            (
+                (self._logs[event.meter].row, int(event.log), event.time, int(event.code), event.text)
+                for event in events
+            ),
+        )
+
+    def _write_block(self, log: MeterLog, slot: int) -> None:
+        seconds = log.open[slot]
+        if slot <= log.stored_slot:
+            seconds = {**seconds, **self._reader.block(log, slot)}
+        samples = [seconds[second] for second in sorted(seconds)]
+        self._database.execute(
+            "INSERT OR REPLACE INTO block (meter, slot, layout, data) VALUES (?, ?, ?, ?)",
+            (log.row, slot, log.layout, pack(samples)),
+        )
+
+    def _codes(self, log: MeterLog, end: int) -> list[int]:
+        start = end - self.settings.profile_period
+        rows = self._database.execute(
+            "SELECT DISTINCT code FROM event WHERE meter = ? AND log = ? AND time > ? AND time <= ?",
+            (log.row, int(EventLog.STANDARD), start * 1000, end * 1000),
+        )
+        return [code for (code,) in rows]
+
+    def _rebuild(self, log: MeterLog, end: int) -> None:
+        start = end - self.settings.profile_period
+        capture = log.gather(end, list(self.samples(log.meter, start * 1000 + 1000, end * 1000 + 999)))
+        self._write_row(log, capture.row(log.complete(capture), self._codes(log, end)))
+
+    def _write_row(self, log: MeterLog, row: ProfileRow | None) -> None:
+        if row is not None:
+            self._database.execute(
+                "INSERT INTO profile VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status,"
+                " clock_status = excluded.clock_status, layout = excluded.layout, data = excluded.data"
+                # A complete row stays: its samples may be deleted already.
+                " WHERE profile.status & 16 OR NOT excluded.status & 16",
+                (
+                    log.row,
+                    row.time,
+                    row.status,
+                    row.clock_status,
+                    log.profile_layout,
+                    msgspec.msgpack.encode(row.values),
+                ),
+            )
+
+    def _delete_blocks(self, log: MeterLog, cut: int) -> bool:
+        cursor = self._database.execute(
+            "DELETE FROM block WHERE rowid IN (SELECT rowid FROM block WHERE meter = ? AND slot < ? LIMIT ?)",
+            (log.row, log.slot(cut // 1000), _PRUNED),
+        )
+        return cursor.rowcount == _PRUNED
+
+
+def _between(seconds: Mapping[int, Sample], start: int | None, end: int | None) -> Iterator[Sample]:
+    for second in sorted(seconds):
+        sample = seconds[second]
+        if (start is None or sample.time >= start) and (end is None or sample.time <= end):
+            yield sample
