@@ -46,16 +46,19 @@ class Driver(LineReceiver):
         elif "status" in message:
             self.say(status=msgspec.structs.asdict(self.engine.status) | {"pid": self.engine.pid})
         elif "stop" in message:
-            self.engine.stop().addCallback(lambda _: (self.say(stopped=True), reactor.callLater(0.05, reactor.stop)))
+            self.engine.stop().addCallback(
+                lambda _: (self.say(stopped=True), reactor.callLater(0.05, reactor.stop))
+            )
 
     def connectionLost(self, reason=None):
         if reactor.running:
             reactor.stop()
 
 
-def main(site_file, cid, port, timeout):
+def main(site_file, cid, port, timeout, silence):
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     engine = LibIec61850Engine(command_timeout=float(timeout))
+    engine.SILENCE_LIMIT = float(silence)
     driver = Driver(engine)
     stdio.StandardIO(driver)
     site = msgspec.json.decode(Path(site_file).read_bytes(), type=Site)

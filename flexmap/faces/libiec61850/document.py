@@ -109,6 +109,8 @@ class Ied(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[Device, ...]
     dynamic_report_settings: int
     """Which settings of a report control block clients may change, as libiec61850's bits."""
+    resv_tms: bool
+    """Buffered report control blocks have the attribute ResvTms."""
     owner: bool
     """Report control blocks have the attribute Owner."""
 
@@ -239,6 +241,7 @@ class _Reader:
                 for setting, bit in _SETTINGS.items()
                 if settings is not None and settings.get(setting) == "Dyn"
             ),
+            resv_tms=settings is None or settings.get("resvTms") in _TRUE,
             owner=settings is not None and settings.get("owner") in _TRUE,
         )
 

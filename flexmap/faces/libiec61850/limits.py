@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from flexmap.mapping import cdc
 from flexmap.model import ConfigurationError, Meter, Point, Reference, Site
+from flexmap.scl.abilities import LIBIEC61850
 
-ENGINE = "libiec61850"
-MAX_CLIENTS = 5
+ENGINE = LIBIEC61850.engine
+MAX_CLIENTS = LIBIEC61850.max_clients
 """Connections at a time, fixed in the wheel's build; a sixth client is refused."""
-MAX_DEVICES = 100
+MAX_DEVICES = LIBIEC61850.max_logical_devices
 """Logical devices: building the model and every report cost with the square of their number."""
-MAX_DEVICE_NAME = 64
+MAX_DEVICE_NAME = LIBIEC61850.name_length
 """Characters of IED name and logical device name together."""
 MAX_NODE_NAME = 16
 """Characters of prefix, class and instance (IEC 61850-7-2: prefix and instance 12 together)."""

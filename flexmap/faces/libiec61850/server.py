@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from flexmap.faces.libiec61850.ctypes_api import EDITION_2_1, FC, POLICY_DENY, Pointer
+from flexmap.faces.libiec61850.ctypes_api import EDITION_2, FC, POLICY_DENY, Pointer
 from flexmap.faces.libiec61850.document import Ied
 from flexmap.model import ConfigurationError, LocalError
 
@@ -94,12 +94,14 @@ class Server:
 
 def _configure(library: ctypes.CDLL, ied: Ied) -> Pointer:
     configuration: Pointer = library.IedServerConfig_create()
-    library.IedServerConfig_setEdition(configuration, EDITION_2_1)
+    # As edition 2.1 the library denies RptEna to a client that has not written Resv or ResvTms before, which
+    # most clients do not; as edition 2 enabling reserves.
+    library.IedServerConfig_setEdition(configuration, EDITION_2)
     # Association-specific data sets and ObtainFile are used after they were freed (libiec61850 1.6.1).
     library.IedServerConfig_enableDynamicDataSetService(configuration, False)
     library.IedServerConfig_enableFileService(configuration, False)
     library.IedServerConfig_enableLogService(configuration, False)
-    library.IedServerConfig_enableResvTmsForBRCB(configuration, True)
+    library.IedServerConfig_enableResvTmsForBRCB(configuration, ied.resv_tms)
     library.IedServerConfig_enableOwnerForRCB(configuration, ied.owner)
     for setting in _REPORT_SETTINGS:
         dynamic = bool(ied.dynamic_report_settings & setting)
