@@ -7,22 +7,14 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from flexmap.cli.demo import CONFIG_NAME, default_state
-from flexmap.dlms import security
-from flexmap.dlms.acse import Mechanism
-from flexmap.dlms.security import Keys
 from flexmap.faces.dlms.client import Credentials
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
+from flexmap.gateway.clients import client_profile
 from flexmap.gateway.config import Config
 from flexmap.model import ConfigurationError
 
 _DEFAULT_PORT = {"mms": 102, "dlms": 4059}
-MECHANISMS = {"none": Mechanism.NONE, "lls": Mechanism.LLS, "hls-gmac": Mechanism.HLS_GMAC}
-PROTECTIONS = {
-    "none": 0,
-    "authenticated": security.AUTHENTICATED,
-    "authenticated-encrypted": security.AUTHENTICATED_ENCRYPTED,
-}
 
 
 class Target(NamedTuple):
@@ -62,11 +54,5 @@ def credentials(name: str | None, path: Path | None) -> Credentials:
     if client is None:
         known = ", ".join(client.name for client in config.dlms.client)
         raise ConfigurationError(f"there is no client '{name}'", where=str(config.path), remedy=f"known: {known}")
-    if client.authentication == "none":
-        return Credentials(client.sap)
-    secret = secrets.load(config)[name]
-    if client.authentication == "lls":
-        return Credentials(client.sap, Mechanism.LLS, secret.password.encode())
-    keys = Keys(*secret.keys())
-    protection = PROTECTIONS[client.protection]
-    return Credentials(client.sap, Mechanism.HLS_GMAC, keys=keys, protection=protection)
+    profile = client_profile(client, secrets.load(config))
+    return Credentials(profile.sap, profile.mechanism, profile.secret, profile.keys, profile.policy)

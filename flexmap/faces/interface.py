@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from flexmap.model import Command, CommandResult, Sample
+from flexmap.model import Command, CommandResult, Event, Sample
 
 OnCommand = Callable[[Command], Deferred[CommandResult]]
 """Takes a command from a face's client; fires when the meter has answered."""
@@ -21,6 +21,9 @@ class Face(Protocol):
 
     def update(self, samples: Sequence[Sample]) -> None:
         """Serve these samples from now on, at most one for each meter."""
+
+    def event(self, event: Event) -> None:
+        """Take note of an event of a meter."""
 
     def stop(self) -> Deferred[None]:
         """Close every association and serve no more."""

@@ -136,8 +136,14 @@ class SimulationSection(
     seed: int = 1
     load: str = ""
     """CSV file to replay; empty for the sample data that flexmap ships."""
-    start: str = ""
-    """Local date and time in the load file at which the replay starts; empty for the time of day now."""
+    substation: str = ""
+    """Id of the three-phase meter that measures all the others; empty if there is none."""
+    utc_offset: int = 0
+    """Local time of the load data minus UTC, in seconds."""
+    pv_share: float = 0.25
+    """Share of the meters that have photovoltaics behind them."""
+    tampers_per_day: float = 0.02
+    """How often a meter's cover is opened, on average."""
     max_age: float = 5.0
     """Seconds after which a value that was not renewed is questionable with oldData."""
 

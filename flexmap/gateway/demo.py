@@ -91,6 +91,8 @@ kind = "simulation"
 name = "simulation"
 seed = {seed}
 load = {load}                      # CSV to replay; "" is the sample data that flexmap ships
+substation = "SUB1"            # the meter that measures all the others
+pv_share = 0.25                # share of the meters with photovoltaics
 max_age = 5.0                  # seconds until a value that was not renewed is questionable, oldData
 
 # One entry a meter. ld: its logical device on MMS; sap: its server address on DLMS;

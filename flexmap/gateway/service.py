@@ -18,6 +18,8 @@ from flexmap.sources.interface import Source
 from flexmap.store import Store
 
 AGE_CHECK_SECONDS = 1.0
+COMMAND_TIMEOUT = 8.0
+"""Seconds that a meter has to answer a command; less than the faces wait, so that they can say why."""
 
 
 class Clock(Protocol):
@@ -61,6 +63,11 @@ class Gateway:
         self._sources[name] = source
         self._max_age[name] = max_age
 
+    @property
+    def sources(self) -> list[Source]:
+        """The sources, in the order they were added."""
+        return list(self._sources.values())
+
     def resume(self, samples: Sequence[Sample]) -> None:
         """Begin with the samples that the store kept from before: served as old until a source renews them."""
         for sample in samples:
@@ -102,6 +109,8 @@ class Gateway:
         self._log.info("{event.meter}: {event.code.name} {event.text}", event=event)
         self._metrics.events.labels(event.log.name.lower()).inc()
         self._store.event(event)
+        for face in self._faces:
+            face.event(event)
 
     def command(self, command: Command) -> Deferred[CommandResult]:
         """Pass a command to the meter's source; fires when the meter has answered."""
@@ -113,6 +122,7 @@ class Gateway:
             "command {command.point}={command.value} for {command.meter} from {command.origin}", command=command
         )
         answer = source.command(command)
+        answer.addTimeout(COMMAND_TIMEOUT, cast("IReactorTime", self._reactor))
         answer.addErrback(lambda failure: CommandResult(command.id, False, failure.getErrorMessage()))
         answer.addCallback(self._answered, command)
         return answer

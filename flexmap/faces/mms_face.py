@@ -1,0 +1,47 @@
+"""The MMS face as the gateway sees it: an engine, the site and SCL it serves, its address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from flexmap.faces.interface import OnCommand
+from flexmap.faces.mms import MmsEngine
+from flexmap.model import Event, Sample, Site
+
+
+class MmsFace:
+    """Serves every meter of a site through an MMS engine."""
+
+    def __init__(
+        self, engine: MmsEngine, site: Site, scl: bytes, address: tuple[str, int], on_command: OnCommand
+    ) -> None:
+        self._engine = engine
+        self._site = site
+        self._scl = scl
+        self._address = address
+        self._on_command = on_command
+
+    def start(self) -> Deferred[None]:
+        """Serve; fires when clients can connect."""
+        started = self._engine.start(self._site, self._scl, self._address, self._on_command)
+        return started.addCallback(lambda _: None)
+
+    def update(self, samples: Sequence[Sample]) -> None:
+        """Serve these samples from now on."""
+        self._engine.update(samples)
+
+    def event(self, event: Event) -> None:
+        """Do nothing: on MMS an event shows in the points that it changes."""
+
+    def stop(self) -> Deferred[None]:
+        """Serve no more."""
+        return self._engine.stop()
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether clients are served, and the engine's figures."""
+        status = self._engine.status
+        return status.serving, msgspec.to_builtins(status)

@@ -1,0 +1,241 @@
+"""Runs a configured site: builds the parts, starts them in order, stops them in the other order."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.posixbase import PosixReactorBase
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, globalLogBeginner, jsonFileLogObserver, textFileLogObserver
+from twisted.python.failure import Failure
+
+from flexmap.faces import mms
+from flexmap.faces.dlms.face import DlmsFace, DlmsSettings
+from flexmap.faces.interface import Face
+from flexmap.faces.mms_face import MmsFace
+from flexmap.gateway.clients import client_profile
+from flexmap.gateway.config import Config, SimulationSection
+from flexmap.gateway.metrics import Metrics
+from flexmap.gateway.secrets import Secret
+from flexmap.gateway.service import Gateway
+from flexmap.gateway.web import make_site
+from flexmap.model import ConfigurationError, FlexmapError
+from flexmap.scl.communication import Address
+from flexmap.scl.generate import FileKind, generate
+from flexmap.sources.interface import Source
+from flexmap.sources.load import read_load, sample_load
+from flexmap.sources.simulation.settings import SimulationSettings
+from flexmap.sources.simulation.site import SiteModel
+from flexmap.sources.simulation.source import SimulationSource
+from flexmap.store import Store, StoreSettings
+
+log = Logger(namespace="flexmap.gateway")
+
+DATABASE = "flexmap.sqlite"
+FLUSH_SECONDS = 2.0
+PRUNE_SECONDS = 600.0
+LAG_SECONDS = 1.0
+
+
+def run(
+    config: Config,
+    secrets: Mapping[str, Secret],
+    *,
+    json_log: bool = False,
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Serve until interrupted; ``ready`` is called once clients can connect.
+
+    Raises FlexmapError if the site cannot be served.
+    """
+    begin_log(json_log)
+    reactor = cast("PosixReactorBase", global_reactor)
+    failures: list[BaseException] = []
+    service = Service(reactor, config, secrets)
+
+    def failed(failure: Failure) -> None:
+        if failure.value is not None:
+            failures.append(failure.value)
+        if not failure.check(FlexmapError):
+            log.failure("cannot start", failure)
+        if reactor.running:
+            reactor.stop()
+
+    def begin() -> None:
+        started = Deferred.fromCoroutine(service.start())
+        started.addCallbacks(lambda _: ready() if ready else None, failed)
+
+    reactor.callWhenRunning(begin)
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(service.stop()))
+    reactor.run()
+    if failures:
+        raise failures[0]
+
+
+def begin_log(as_json: bool) -> None:
+    """Write the log to standard error, as text or as JSON."""
+    observer: Any = jsonFileLogObserver(sys.stderr, "") if as_json else textFileLogObserver(sys.stderr)
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
+class Service:
+    """All parts of a running site."""
+
+    def __init__(self, reactor: PosixReactorBase, config: Config, secrets: Mapping[str, Secret]) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._secrets = secrets
+        self.metrics = Metrics()
+        self._stops: list[Callable[[], object]] = []
+        """What undoes each step of the start, in its order."""
+        self._faces: dict[str, Face] = {}
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start every part; fires when clients can connect, fails with FlexmapError if one cannot start."""
+        config = self._config
+        mms.check_limits(config.mms.engine, config.site)
+        scl = generate(config.site, FileKind.CID, address=Address(host=config.mms.host, port=config.mms.port))
+        store = self._open_store()
+        gateway = Gateway(self._reactor, config.site, store, self.metrics)
+        last = store.last_samples()
+        gateway.resume(list(last.values()))
+        for section in config.sources:
+            gateway.add_source(section.name, self._source(section, last), section.max_age)
+        dlms = DlmsFace(self._reactor, config.site, self._dlms(), store=store, on_command=gateway.command)
+        engine = mms.engine(config.mms.engine)
+        address = (config.mms.host, config.mms.port)
+        self._faces = {"dlms": dlms, "mms": MmsFace(engine, config.site, scl, address, gateway.command)}
+        for face in self._faces.values():
+            gateway.add_face(face)
+            self._stops.append(face.stop)
+            await face.start()
+        self._serve_web()
+        gateway.start()
+        self._stops.append(gateway.stop)
+        for source in gateway.sources:
+            self._stops.append(source.stop)
+            source.start(gateway)
+        self._repeat(LAG_SECONDS, self._lag_meter())
+
+    async def stop(self) -> None:
+        """Stop every part that was started, the last one first."""
+        self._stopping = True
+        while self._stops:
+            stop = self._stops.pop()
+            try:
+                await maybeDeferred(stop)
+            except Exception:  # noqa: BLE001 (the other parts must stop too)
+                log.failure("while stopping")
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether every face serves, and its figures."""
+        faces = {name: face.health() for name, face in self._faces.items()}
+        healthy = all(well for well, _ in faces.values()) and not self._stopping
+        return healthy, {name: {"healthy": well, **figures} for name, (well, figures) in faces.items()}
+
+    def _open_store(self) -> Store:
+        section = self._config.store
+        folder = self._config.resolve(section.folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            remedy = "choose another folder"
+            raise ConfigurationError(
+                f"cannot make: {error.strerror}", where=f"{folder}: [store] folder", remedy=remedy
+            ) from None
+        retention = section.retention
+        settings = StoreSettings(
+            samples_days=retention.samples_days,
+            profile_days=retention.profile_days,
+            events_days=retention.events_days,
+        )
+        store = Store(folder / DATABASE, self._config.site, settings)
+        self._stops.append(store.close)
+        self._repeat(FLUSH_SECONDS, store.flush)
+        self._repeat(PRUNE_SECONDS, lambda: store.prune(int(self._reactor.seconds() * 1000)))
+        return store
+
+    def _source(self, section: SimulationSection, last: Mapping[str, Any]) -> Source:
+        site = self._config.site
+        meters = [(meter, site.type_of(meter)) for meter in site.meters if meter.source == section.name]
+        load = read_load(self._config.resolve(section.load)) if section.load else sample_load()
+        settings = SimulationSettings(
+            seed=section.seed,
+            substation=section.substation or None,
+            utc_offset=section.utc_offset,
+            pv_share=section.pv_share,
+            tampers_per_day=section.tampers_per_day,
+        )
+        model = SiteModel(meters, load, settings, last)
+        return SimulationSource(section.name, model, self._reactor, seed=section.seed)
+
+    def _dlms(self) -> DlmsSettings:
+        section = self._config.dlms
+        return DlmsSettings(
+            host=section.host,
+            port=section.port,
+            system_title=bytes.fromhex(section.system_title),
+            clients=tuple(client_profile(client, self._secrets) for client in section.client),
+            idle_timeout=section.idle_timeout,
+            max_connections=section.max_connections,
+        )
+
+    def _serve_web(self) -> None:
+        endpoint = self._config.web.endpoint
+        self.metrics.registry.register(_FaceCollector(self.health))
+        try:
+            port: Any = self._reactor.listenTCP(
+                endpoint.port, make_site(self.metrics.registry, self.health), interface=endpoint.host
+            )
+        except CannotListenError as error:
+            raise ConfigurationError(
+                f"cannot listen on {endpoint}: {error.socketError}",
+                where="[web] listen",
+                remedy="stop what listens there or choose another port",
+            ) from None
+        self._stops.append(port.stopListening)
+
+    def _repeat(self, seconds: float, call: Callable[[], object]) -> None:
+        loop = LoopingCall(call)
+        loop.clock = cast("IReactorTime", self._reactor)
+        loop.start(seconds, now=False).addErrback(lambda failure: log.failure("repeated call ended", failure))
+        self._stops.append(loop.stop)
+
+    def _lag_meter(self) -> Callable[[], None]:
+        expected = self._reactor.seconds() + LAG_SECONDS
+
+        def measure() -> None:
+            nonlocal expected
+            now = self._reactor.seconds()
+            self.metrics.tick.observe(max(0.0, now - expected))
+            expected = now + LAG_SECONDS
+
+        return measure
+
+
+class _FaceCollector(Collector):
+    """The faces' figures, asked for at each scrape."""
+
+    def __init__(self, health: Callable[[], tuple[bool, dict[str, Any]]]) -> None:
+        self._health = health
+
+    def collect(self) -> Sequence[GaugeMetricFamily]:
+        """Return a gauge for each number that a face tells."""
+        families: dict[str, GaugeMetricFamily] = {}
+        for face, figures in self._health()[1].items():
+            for name, figure in figures.items():
+                if isinstance(figure, int | float):
+                    family = families.setdefault(
+                        name, GaugeMetricFamily(f"flexmap_face_{name}", f"Face: {name}", labels=["face"])
+                    )
+                    family.add_metric([face], float(figure))
+        return list(families.values())
