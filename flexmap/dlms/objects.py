@@ -234,6 +234,8 @@ class Schema:
         class_id = int.from_bytes(key[:2], "big")
         if classes is None:
             return DataAccessResult.OBJECT_UNDEFINED
+        if class_id == _REGISTER and _EXTENDED_REGISTER in classes and key[8] <= 3:
+            class_id = _EXTENDED_REGISTER
         if class_id not in classes:
             return DataAccessResult.OBJECT_CLASS_INCONSISTENT
         definition = next(o for o in self.objects if o.class_id == class_id and o.logical_name == key[2:8])

@@ -1,0 +1,159 @@
+"""Gurux's DLMS client behind a pipe: the process that gurux_client.connect starts (GPL-2.0-only library)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+from typing import Any
+
+from gurux_dlms import GXReplyData
+from gurux_dlms.enums import Authentication, DataType, InterfaceType, Security
+from gurux_dlms.secure import GXDLMSSecureClient
+from remote import serve
+
+
+class Session:
+    """One association."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        client_sap: int,
+        server_sap: int,
+        secret: bytes | None = None,
+        keys: tuple[bytes, bytes] | None = None,
+        title: bytes = b"GRX\0\0\0\0\1",
+        counter: int = 1,
+        max_pdu: int = 0xFFFF,
+        udp: bool = False,
+    ) -> None:
+        authentication = Authentication.NONE
+        if secret is not None:
+            authentication = Authentication.LOW
+        elif keys is not None:
+            authentication = Authentication.HIGH_GMAC
+        client = GXDLMSSecureClient(True, client_sap, server_sap, authentication, secret, InterfaceType.WRAPPER)
+        client.maxReceivePDUSize = max_pdu
+        client.autoIncreaseInvokeID = True
+        if keys is not None:
+            client.ciphering.security = Security.AUTHENTICATION_ENCRYPTION
+            client.ciphering.blockCipherKey, client.ciphering.authenticationKey = keys
+            client.ciphering.systemTitle = title
+            client.ciphering.invocationCounter = counter
+            client.useProtectedRelease = True
+        self.client = client
+        self._udp = udp
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
+        self._socket.settimeout(10)
+        self._socket.connect((host, port))
+        client.parseAareResponse(self._exchange(client.aarqRequest()).data)
+        if client.isAuthenticationRequired:
+            reply = self._exchange(client.getApplicationAssociationRequest())
+            client.parseApplicationAssociationResponse(reply.data)
+
+    def _exchange(self, messages: Any) -> Any:
+        """Send request frames one after the other, fetch all blocks of the answer."""
+        reply = GXReplyData()
+        for message in messages if isinstance(messages, list) else [messages]:
+            reply.clear()
+            self._transceive(message, reply)
+            while reply.isMoreData():
+                self._transceive(self.client.receiverReady(reply), reply)
+        return reply
+
+    def _transceive(self, octets: bytes, reply: Any) -> None:
+        self._socket.sendall(bytes(octets))
+        self.client.getData(self._receive_frame(), reply)
+        if reply.error:
+            raise OSError(f"error {int(reply.error)}")
+
+    def _receive_frame(self) -> bytes:
+        """One frame, whole: Gurux's own reassembly is not what is tested here."""
+        if self._udp:
+            return self._socket.recv(65535)
+        octets = b""
+        while len(octets) < 8 or len(octets) < 8 + int.from_bytes(octets[6:8], "big"):
+            more = self._socket.recv(65535)
+            if not more:
+                raise ConnectionError("closed by the server")
+            octets += more
+        return octets
+
+    def _object(self, class_id: int, name: str) -> Any:
+        made = self.client.createObject(class_id)
+        made.logicalName = name
+        return made
+
+    # --- what tests call
+
+    def get(self, class_id: int, name: str, attribute: int) -> Any:
+        """Read one attribute, as plain values; a failure raises ``OSError: error <data-access-result>``."""
+        return plain(self._exchange(self.client.read(self._object(class_id, name), attribute)).value)
+
+    def get_list(self, references: list[tuple[int, str, int]]) -> list[Any]:
+        """Read up to ten attributes in one request (GET with-list)."""
+        items = [(self._object(class_id, name), attribute) for class_id, name, attribute in references]
+        values: list[Any] = []
+        for messages in self.client.readList(items):
+            values += self._exchange(messages).value
+        return [plain(value) for value in values]
+
+    def set(self, class_id: int, name: str, attribute: int, octets: bytes) -> None:
+        """Write an octet-string, in blocks where it is long."""
+        item = self._object(class_id, name)
+        item.value = octets
+        item.setDataType(attribute, DataType.OCTET_STRING)
+        self._exchange(self.client.write(item, attribute))
+
+    def action(self, class_id: int, name: str, method: int) -> None:
+        """Call a method with integer 0."""
+        self._exchange(self.client.method(self._object(class_id, name), method, 0, DataType.INT8))
+
+    def rows_by_entry(self, name: str, first: int, count: int) -> Any:
+        """Read rows of a profile by number."""
+        profile = self._object(7, name)
+        return plain(self._exchange(self.client.readRowsByEntry(profile, first, count)).value)
+
+    def rows_by_range(self, name: str, start_s: int, end_s: int) -> Any:
+        """Read rows of a profile by time, both ends included."""
+        profile = self._object(7, name)
+        start, end = (dt.datetime.fromtimestamp(seconds, dt.UTC) for seconds in (start_s, end_s))
+        return plain(self._exchange(self.client.readRowsByRange(profile, start, end)).value)
+
+    def objects(self) -> list[tuple[int, str]]:
+        """Read the object list as Gurux understands it: class and logical name."""
+        reply = self._exchange(self.client.getObjectsRequest())
+        found = self.client.parseObjects(reply.data, False)
+        return [(int(item.objectType), item.logicalName) for item in found]
+
+    def conformance(self) -> int:
+        """Return the negotiated conformance as Gurux holds it."""
+        return int(self.client.negotiatedConformance)
+
+    def close(self) -> None:
+        """Release the association and close the socket."""
+        try:
+            self._exchange(self.client.releaseRequest())
+        finally:
+            self._socket.close()
+
+
+def plain(value: Any) -> Any:
+    """Return a value without Gurux's types."""
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, (float, str)):
+        return value
+    return str(value)
+
+
+if __name__ == "__main__":
+    serve(Session)
