@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
+from flexmap.cli.output import log_options
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
 from flexmap.gateway.config import Config
@@ -69,7 +70,7 @@ def default_state() -> Path:
     metavar="FILE",
     help="Write the demo's configuration to FILE, fresh keys beside it, and stop.",
 )
-@click.option("--json-log", is_flag=True, help="Write the log as JSON, one event a line.")
+@log_options("warn")
 def demo(
     *,
     meters: int,
@@ -80,6 +81,7 @@ def demo(
     seed: int,
     load: Path | None,
     config_file: Path | None,
+    log_level: str,
     json_log: bool,
 ) -> None:
     """Run a demo substation: one three-phase substation meter and METERS single-phase meters at 1 Hz."""
@@ -90,7 +92,7 @@ def demo(
         _write(config_file, options)
         return
     config = _prepare((state or default_state()).absolute(), options)
-    run(config, SECRETS, json_log=json_log, ready=lambda: click.echo(banner(config)))
+    run(config, SECRETS, log_level=log_level, json_log=json_log, ready=lambda: click.echo(banner(config)))
 
 
 def _prepare(state: Path, options: DemoOptions) -> Config:
@@ -127,19 +129,21 @@ def _write(path: Path, options: DemoOptions) -> None:
 def banner(config: Config) -> str:
     """Return what is served where, and what to try next."""
     site, mms, dlms, web = config.site, config.mms.endpoint, config.dlms.endpoint, config.web.endpoint
-    first = site.meters[-1]
-    reference = "MMXN1.Watt" if len(site.meters) > 1 else "MMXU1.TotW"
+    last = site.meters[-1]
+    reference = "MMXN1.Watt" if last.type == "single-phase" else "MMXU1.TotW"
+    own = config.path.parent != default_state()
+    named, option = (f" {config.path}", f" --config {config.path}") if own else ("", "")
     return f"""
 {site.name}: {len(site.meters)} meters, 1 Hz
-  MMS    {mms}   IED {site.ied}, logical devices {site.meters[0].ld} … {first.ld} (up to 5 clients)
-  DLMS   {dlms}   TCP and UDP wrapper, server addresses 1 (management), {SUBSTATION_SAP} … {first.sap}
-  web    http://{web}/metrics, /healthz
+  MMS    {mms}   IED {site.ied}, logical devices {site.meters[0].ld} … {last.ld} (up to 5 clients)
+  DLMS   {dlms}   TCP and UDP wrapper, server addresses 1 (management), {SUBSTATION_SAP} … {last.sap}
+  web    http://{web}/metrics and http://{web}/healthz
   state  {config.path.parent}
 
-try in another terminal:
-  flexmap read mms://{mms}/{site.ied}{first.ld}/{reference}
-  flexmap read dlms://{dlms}/{first.sap}/1-0:1.8.0 --as reader
-  flexmap verify
+Try in another terminal (. .venv/bin/activate):
+  flexmap read mms://{mms}/{site.ied}{last.ld}/{reference}
+  flexmap read dlms://{dlms}/{last.sap}/1-0:1.8.0 --as reader{option}
+  flexmap verify{named}
   flexmap scl export {config.path} -o substation.scd
-stop with Ctrl-C
+Ctrl-C stops it.
 """

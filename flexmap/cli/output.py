@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
+
+FC = TypeVar("FC", bound=Callable[..., Any])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -46,5 +48,20 @@ def show(head: Sequence[str], rows: Sequence[Sequence[object]], as_json: bool) -
         click.echo(table(head, rows))
 
 
+def log_options(level: str) -> Callable[[FC], FC]:
+    """Return the decorator that adds ``--log-level``, ``level`` by default, and ``--json-log`` to a command."""
+    levels = click.Choice(["debug", "info", "warn", "error"])
+
+    def add(command: FC) -> FC:
+        command = click.option("--json-log", is_flag=True, help="Write the log as JSON, one event a line.")(
+            command
+        )
+        return click.option("--log-level", type=levels, default=level, show_default=True)(command)
+
+    return add
+
+
 def _text(cell: object) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.7g}"  # as many digits as a FLOAT32 has
     return "" if cell is None else str(cell)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from flexmap.cli.output import log_options
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
 from flexmap.gateway.run import run
@@ -13,8 +14,8 @@ from flexmap.gateway.run import run
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--json-log", is_flag=True, help="Write the log as JSON, one event a line.")
-def serve(config: Path, json_log: bool) -> None:
+@log_options("info")
+def serve(*, config: Path, log_level: str, json_log: bool) -> None:
     """Serve the site that CONFIG (a TOML file) describes, until interrupted."""
     loaded = configuration.load(config)
-    run(loaded, secrets.load(loaded), json_log=json_log)
+    run(loaded, secrets.load(loaded), log_level=log_level, json_log=json_log)

@@ -14,7 +14,15 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger, globalLogBeginner, jsonFileLogObserver, textFileLogObserver
+from twisted.logger import (
+    FilteringLogObserver,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    jsonFileLogObserver,
+    textFileLogObserver,
+)
 from twisted.python.failure import Failure
 
 from flexmap.faces import mms
@@ -49,6 +57,7 @@ def run(
     config: Config,
     secrets: Mapping[str, Secret],
     *,
+    log_level: str = "info",
     json_log: bool = False,
     ready: Callable[[], None] | None = None,
 ) -> None:
@@ -56,7 +65,7 @@ def run(
 
     Raises FlexmapError if the site cannot be served.
     """
-    begin_log(json_log)
+    begin_log(log_level, as_json=json_log)
     reactor = cast("PosixReactorBase", global_reactor)
     failures: list[BaseException] = []
     service = Service(reactor, config, secrets)
@@ -80,10 +89,12 @@ def run(
         raise failures[0]
 
 
-def begin_log(as_json: bool) -> None:
-    """Write the log to standard error, as text or as JSON."""
+def begin_log(level: str, *, as_json: bool) -> None:
+    """Write events of a level and above to standard error, as text or as JSON."""
     observer: Any = jsonFileLogObserver(sys.stderr, "") if as_json else textFileLogObserver(sys.stderr)
-    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    least: Any = LogLevelFilterPredicate(defaultLogLevel=LogLevel.lookupByName(level))
+    chosen: Any = FilteringLogObserver(observer, [least])
+    globalLogBeginner.beginLoggingTo([chosen], redirectStandardIO=False)
 
 
 class Service:

@@ -8,9 +8,9 @@ from typing import Any, cast
 import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from twisted.web import server
 from twisted.web.http import Request
 from twisted.web.resource import Resource
-from twisted.web.server import Site as WebSite
 
 
 class _Metrics(Resource):
@@ -33,11 +33,19 @@ class _Health(Resource):
         return msgspec.json.encode({"healthy": healthy, **parts})
 
 
-def make_site(registry: CollectorRegistry, health: Callable[[], tuple[bool, dict[str, Any]]]) -> WebSite:
+class _Site(server.Site):
+    noisy = False
+
+    def log(self, request: Request) -> None:
+        """Log no access: scrapers come every few seconds."""
+
+
+def make_site(registry: CollectorRegistry, health: Callable[[], tuple[bool, dict[str, Any]]]) -> server.Site:
     """Return the web site; ``health`` returns whether all is well, and the parts it is made of."""
     # Any: Twisted's web classes are untyped.
     root, metrics, healthz = cast("Any", Resource)(), cast("Any", _Metrics)(), cast("Any", _Health)()
     metrics.registry, healthz.health = registry, health
     root.putChild(b"metrics", metrics)
     root.putChild(b"healthz", healthz)
-    return WebSite(root)
+    site: server.Site = cast("Any", _Site)(root)
+    return site

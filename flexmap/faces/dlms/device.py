@@ -137,7 +137,7 @@ def _relay(answer: Deferred[CommandResult], pending: Pending) -> None:
 
 
 def _entries_in_use(rows: RowSource) -> Callable[[], bytes]:
-    return lambda: axdr.encode("double-long-unsigned", rows.select(None).count)
+    return lambda: axdr.encode("double-long-unsigned", rows.select(None).total)
 
 
 def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]) -> LogicalDevice:
