@@ -8,7 +8,7 @@ import json
 import os
 import sys
 
-from iec61850 import FC, IedConnection, OriginValue, ReportOptFlds, TriggerOptions
+from iec61850 import FC, IedConnection, OriginValue
 from iec61850._enums import ControlModel
 from iec61850._facade import RcbWriteMask
 
@@ -70,13 +70,19 @@ class Session:
         """Subscribe and set attributes of a report control block, RptEna last."""
         handle = await self.connection.get_rcb_values(ref)
         await self.native.install_report_handler(ref, handle.rpt_id, lambda r: self.reports.append(plain(r)))
-        bits = {"trigger_options": ("trg_ops_bits", TriggerOptions), "opt_flds": ("opt_flds_bits", ReportOptFlds)}
+        bits = {"trigger_options": "trg_ops_bits", "opt_flds": "opt_flds_bits"}
         for name, value in settings.items():
+            if name == "entry_id":
+                # The client (0.14.0) itself writes to "EntryId", which IEC 61850-8-1 names "EntryID".
+                await self.native.write_octet_string(
+                    f"{ref.replace('.BR.', '.')}.EntryID", "BR", bytes.fromhex(value)
+                )
+                continue
             if name in bits:
-                setattr(handle._native, bits[name][0], value)
+                setattr(handle._native, bits[name], value)
             else:
                 attribute = {"integrity_period": "integrity_period_ms", "buf_time": "buf_time_ms"}.get(name, name)
-                setattr(handle, attribute, bytes.fromhex(value) if name == "entry_id" else value)
+                setattr(handle, attribute, value)
             await self.connection.set_rcb_values(handle, RcbWriteMask.fields(name))
         handle.rpt_ena = True
         await self.connection.set_rcb_values(handle, RcbWriteMask.fields("rpt_ena"))
@@ -119,13 +125,13 @@ async def main(host, port):
         request = json.loads(line)
         try:
             answer = {"result": await getattr(session, request.pop("op"))(**request)}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test gets to see it
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 
 
 try:
     asyncio.run(main(*sys.argv[1:]))
-except BaseException as error:
+except BaseException as error:  # noqa: BLE001 - whatever it is, the test gets to see it
     print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
 os._exit(0)

@@ -46,9 +46,11 @@ class Driver(LineReceiver):
         elif "status" in message:
             self.say(status=msgspec.structs.asdict(self.engine.status) | {"pid": self.engine.pid})
         elif "stop" in message:
-            self.engine.stop().addCallback(
-                lambda _: (self.say(stopped=True), reactor.callLater(0.05, reactor.stop))
-            )
+            self.engine.stop().addCallback(self.stopped)
+
+    def stopped(self, _):
+        self.say(stopped=True)
+        reactor.callLater(0.05, reactor.stop)
 
     def connectionLost(self, reason=None):
         if reactor.running:

@@ -18,7 +18,9 @@ HERE = Path(__file__).parent
 class Core:
     """The core process; messages that it says are sorted by their key."""
 
-    def __init__(self, tmp_path, site=mms_site.SITE, cid=mms_site.CID, port=0, command_timeout=10.0, silence=6.0):
+    def __init__(
+        self, tmp_path, *, site=mms_site.SITE, cid=mms_site.CID, port=0, command_timeout=10.0, silence=6.0
+    ):
         site_file = tmp_path / "site.json"
         site_file.write_bytes(msgspec.json.encode(site))
         self.log = tmp_path / "core.log"

@@ -8,7 +8,7 @@ CID = Path(__file__).parents[1] / "data" / "mini.cid"
 T0 = 1_750_000_000_123
 
 
-def point(name, kind, path, cdc, control=None, supply=None):
+def point(name, kind, path, cdc, *, control=None, supply=None):
     def reference(text):
         ln, _, do = text.partition(".")
         return Reference(ln, do, cdc)
