@@ -47,8 +47,8 @@ class MeterLog:
         """Return the slot that a second belongs to."""
         return (second + self._offset) // SLOT
 
-    def add(self, sample: Sample) -> None:
-        """Take a sample; the first one of a second stays."""
+    def add(self, sample: Sample) -> bool:
+        """Take a sample; the first one of a second stays. Return whether it was taken."""
         if len(sample.values) != len(self.points):
             raise LocalError(
                 f"sample of '{self.meter}' has {len(sample.values)} values, its type has {len(self.points)} points"
@@ -56,18 +56,18 @@ class MeterLog:
         second = sample.time // 1000
         seconds = self.open.setdefault(self.slot(second), {})
         if seconds.setdefault(second, sample) is not sample:
-            return
+            return False
         if self.newest is not None and second <= self.newest.time // 1000:
             self.dirty.add(period_end(second, self._period))
-            return
-        self.newest = sample
-        self._capture_in_order(second, sample)
+        else:
+            self.newest = sample
+            self._capture_in_order(second, sample)
+        return True
 
     def resume(self, newest: Sample) -> None:
-        """Go on after the newest sample of an earlier run."""
+        """Go on after the newest sample that the blocks of an earlier run have."""
         self.newest = newest
         self.stored_slot = self.slot(newest.time // 1000)
-        self.resuming = True
         self.dirty.add(period_end(newest.time // 1000, self._period))
 
     def sealed(self) -> list[int]:

@@ -32,6 +32,14 @@ class Reader:
         ).fetchone()
         return self._unpack(log, *row)[-1] if row else None
 
+    def tail(self) -> list[tuple[int, int, list[Sample]]]:
+        """Return (row id, layout, samples in that layout) of all blocks that were open, oldest first."""
+        rows = self._database.execute("SELECT id, data FROM tail ORDER BY id").fetchall()
+        parts = [
+            (number, msgspec.msgpack.decode(data, type=list[tuple[int, list[Sample]]])) for number, data in rows
+        ]
+        return [(number, layout, samples) for number, groups in parts for layout, samples in groups]
+
     def block(self, log: MeterLog, slot: int) -> dict[int, Sample]:
         """Return the stored samples of a slot by second."""
         return dict(self.blocks(log, slot, slot)).get(slot, {})
@@ -137,7 +145,10 @@ class Reader:
             key = (rows[-1][0], rows[-1][1] + 1)
 
     def _unpack(self, log: MeterLog, layout: int, data: bytes) -> list[Sample]:
-        samples = unpack(log.meter, data)
+        return self.fitted(log, layout, unpack(log.meter, data))
+
+    def fitted(self, log: MeterLog, layout: int, samples: list[Sample]) -> list[Sample]:
+        """Return samples of a stored layout in the meter's present points."""
         if layout == log.layout:
             return samples
         names = self._names(layout)

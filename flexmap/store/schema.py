@@ -22,6 +22,8 @@ CREATE TABLE layout (id INTEGER PRIMARY KEY, points TEXT NOT NULL UNIQUE);
 -- 1 Hz samples: slot = (second + meter id * 7 % 60) / 60; data as flexmap.store.pack describes.
 CREATE TABLE block (meter INTEGER NOT NULL, slot INTEGER NOT NULL, layout INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE UNIQUE INDEX block_slot ON block (meter, slot);
+-- Samples of blocks that are still open, one row a flush: msgpack array of [layout, [sample, ...]].
+CREATE TABLE tail (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 -- Load profile: time in ms at the end of the period, status as flexmap.store.profile, data a msgpack array.
 CREATE TABLE profile (
   meter INTEGER NOT NULL, time INTEGER NOT NULL, status INTEGER NOT NULL, clock_status INTEGER NOT NULL,

@@ -1,9 +1,10 @@
 """The store: buffers in memory what the sources deliver, and writes it in one transaction every few seconds.
 
 All calls come from one thread. ``append`` and ``event`` only buffer; ``flush`` (the gateway calls it every two
-seconds) writes blocks of ended minutes, rows of ended profile periods and events. If the process is killed, what
-is missing is each meter's open block and what had ended since the last flush; the next run says so with an event
-DATA_GAP for each meter. What is read is whole at any time: buffered records are part of it.
+seconds) writes blocks of ended minutes, rows of ended profile periods, events, and as the ``tail`` what has come
+for the blocks that are still open. If the process is killed, what is missing is what came since the last flush;
+the next run says so with an event DATA_GAP for each meter, unless its source goes on without a gap. What is read
+is whole at any time: buffered records are part of it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ class Store:
         self._file = File(path)
         self._database = self._file.database
         self._events: list[Event] = []
+        self._fresh: list[Sample] = []
+        self._tail: dict[int, set[tuple[str, int]]] = {}
+        # Rows of the tail: (meter, slot) of the open blocks that they hold samples of.
         self._logs: dict[str, MeterLog] = {}
         try:
             self._reader = Reader(self._database)
@@ -75,7 +79,8 @@ class Store:
             log = self._log_of(sample.meter)
             if log.resuming:
                 self._note_gap(log, sample)
-            log.add(sample)
+            if log.add(sample):
+                self._fresh.append(sample)
 
     def event(self, event: Event) -> None:
         """Keep an event; the same one delivered twice is one."""
@@ -229,13 +234,26 @@ class Store:
                 log.resume(newest)
                 if not self.clean:
                     self._find_missing_rows(log, newest.time)
+        self._take_tail()
         if not self.clean:
             _log.warn(
-                "the last run did not end cleanly: samples after the last stored block are missing"
+                "the last run did not end cleanly: samples after its last flush are missing"
                 " ({count} meters, newest {newest} ms)",
                 count=len(self._logs),
                 newest=max((sample.time for sample in self.last_samples().values()), default=0),
             )
+
+    def _take_tail(self) -> None:
+        """Fill the open blocks again from what the last run had flushed of them."""
+        for number, layout, samples in self._reader.tail():
+            keys = self._tail.setdefault(number, set())
+            for sample in samples:
+                log = self._logs.get(sample.meter)
+                if log is not None:
+                    log.add(*self._reader.fitted(log, layout, [sample]))
+                    keys.add((sample.meter, log.slot(sample.time // 1000)))
+        for log in self._logs.values():
+            log.resuming = log.newest is not None
 
     def _find_missing_rows(self, log: MeterLog, newest: int) -> None:
         """Mark the periods of the last day that have no complete row, to make it from the stored samples."""
@@ -269,8 +287,10 @@ class Store:
         slots = [(log, slot) for log in self._logs.values() for slot in choose(log)]
         ended = [(log, list(log.ended)) for log in self._logs.values() if log.ended]
         due = [(log, end) for log in self._logs.values() if log.dirty for end in log.due()][:rebuilds]
-        if not (events or slots or ended or due):
+        fresh = len(self._fresh)
+        if not (events or slots or ended or due or fresh):
             return
+        closed = {(log.meter, slot) for log, slot in slots}
         try:
             with self._transaction():
                 self._insert_events(events)
@@ -281,10 +301,13 @@ class Store:
                         self._write_row(log, capture.row(True, self._codes(log, capture.end)))
                 for log, end in due:
                     self._rebuild(log, end)
+                tail = self._write_tail(closed)
         except sqlite3.Error as error:
             self._failed(error)
             return
         self.failing = ""
+        self._tail = tail
+        del self._fresh[:fresh]
         del self._events[: len(events)]
         for log, slot in slots:
             del log.open[slot]
@@ -298,6 +321,7 @@ class Store:
         if not self.failing:
             _log.error("the store cannot write: {error}; records wait in memory", error=error)
         self.failing = str(error)
+        self._fresh.clear()  # the open blocks hold them; the tail must not grow meanwhile
         lost = sum(log.drop_oldest() for log in self._logs.values())
         if lost:
             _log.error("the store lost {lost} samples: it could not write for too long", lost=lost)
@@ -320,6 +344,32 @@ class Store:
             "INSERT OR REPLACE INTO block (meter, slot, layout, data) VALUES (?, ?, ?, ?)",
             (log.row, slot, log.layout, pack(samples)),
         )
+
+    def _write_tail(self, closed: set[tuple[str, int]]) -> dict[int, set[tuple[str, int]]]:
+        """Add what is new in open blocks, delete rows whose blocks are all closed; return the rows that stay."""
+        groups: dict[int, list[Sample]] = {}
+        keys = set()
+        for sample in self._fresh:
+            log = self._logs[sample.meter]
+            key = (sample.meter, log.slot(sample.time // 1000))
+            if key not in closed and key[1] in log.open:
+                groups.setdefault(log.layout, []).append(sample)
+                keys.add(key)
+        tail = {
+            number: held
+            for number, held in self._tail.items()
+            if any(self._is_open(*key) for key in held if key not in closed)
+        }
+        gone = self._tail.keys() - tail.keys()
+        self._database.executemany("DELETE FROM tail WHERE id = ?", ((number,) for number in gone))
+        if groups:
+            data = msgspec.msgpack.encode(list(groups.items()))
+            number = self._database.execute("INSERT INTO tail (data) VALUES (?)", (data,)).lastrowid
+            tail[int(number or 0)] = keys
+        return tail
+
+    def _is_open(self, meter: str, slot: int) -> bool:
+        return slot in self._logs[meter].open
 
     def _codes(self, log: MeterLog, end: int) -> list[int]:
         start = end - self.settings.profile_period

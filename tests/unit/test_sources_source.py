@@ -55,9 +55,48 @@ def test_every_second_once_on_the_second(clock, sink, source):
 
 def test_a_stalled_reactor_makes_up_for_the_missing_seconds(clock, sink, source):
     clock.advance(100)
-    clock.pump([0.001] * 10)
+    clock.pump([0.001] * 30)
     times = [sample.time for sample in sink.samples if sample.meter == "B"]
     assert times == [int(NOW + n) * 1000 for n in range(101)]
+
+
+def restarted(clock, sink, last):
+    meters = [(Meter(id=name, type=TYPE.id, ld=name, sap=16), TYPE) for name in ("A", "B")]
+    model = SiteModel(meters, sample_load(), SimulationSettings(control_mode=4), last)
+    source = SimulationSource("model", model, clock)
+    source.start(sink)
+    return source
+
+
+def test_after_a_short_stop_no_second_and_no_energy_is_missing(clock, sink, source):
+    clock.pump([1] * 400)
+    going_on = sink.samples
+    cut = {sample.meter: sample for sample in going_on[:200]}
+    source.stop()
+    again = Sink()
+    restarted(clock, again, cut)
+    clock.pump([0.001] * 200)
+    assert not again.events
+    whole = going_on[198:]
+    assert [(each.meter, each.time) for each in again.samples] == [(each.meter, each.time) for each in whole]
+    for one, other in zip(again.samples, whole, strict=True):
+        # The register's own resolution is all that a restart can lose.
+        assert all(0 <= b - a <= 1 for a, b in zip(one.values[:5], other.values[:5], strict=True))
+        assert one.values[5:] == other.values[5:]
+
+
+def test_after_a_long_stop_the_meters_were_without_power(clock, sink, source):
+    clock.advance(1)
+    last = {sample.meter: sample for sample in sink.samples}
+    source.stop()
+    clock.advance(LONGEST_STALL + 10)
+    again = Sink()
+    restarted(clock, again, last)
+    assert [event.code for event in again.events if event.meter == "B"] == [
+        EventCode.POWER_DOWN,
+        EventCode.POWER_UP,
+    ]
+    assert [sample.time for sample in again.samples] == [int(clock.seconds()) * 1000] * 2
 
 
 def test_a_clock_set_forward_is_noted_and_followed(clock, sink, source):

@@ -36,7 +36,8 @@ class SiteModel:
         Raises ConfigurationError if the substation is not one of the meters or is not three-phase.
         """
         self._grid = Grid(load, settings.seed, settings.utc_offset)
-        self._last = dict(last or {})
+        ids = {meter.id for meter, _ in meters}
+        self._last = {name: sample for name, sample in (last or {}).items() if name in ids}
         self._started = False
         self._meters: dict[str, MeterModel] = {}
         self._consumers: dict[str, Consumer] = {}
@@ -56,6 +57,14 @@ class SiteModel:
     def meters(self) -> Mapping[str, MeterModel]:
         """The meters by id."""
         return self._meters
+
+    @property
+    def resume_second(self) -> int | None:
+        """Second to begin with so that no energy is missed after the last samples; None if there are none.
+
+        The registers of a sample do not yet hold the second that begins there, so it is run again.
+        """
+        return max((sample.time // 1000 for sample in self._last.values()), default=None)
 
     def step(self, second: int) -> list[Sample]:
         """Return the samples of a second (since 1970, UTC), in the order of the meters, and count its energy."""
@@ -127,7 +136,7 @@ class SiteModel:
         return model
 
     def _power_up(self, second: int) -> None:
-        """Meters stood still since their last sample: the model measures only while it runs."""
+        """Note meters that stood still since their last sample, and those that begin."""
         self._started = True
         for meter, model in self._meters.items():
             last = self._last.get(meter)

@@ -15,10 +15,11 @@ from flexmap.sources.simulation.site import SiteModel
 
 _log = Logger()
 
-CATCH_UP = 30
+CATCH_UP = 5
 """Seconds made at most in one turn of the reactor when the model is behind."""
 LONGEST_STALL = 3600
-"""Behind by more seconds than this, the clock was set; up to this the seconds are made up for."""
+"""Up to so many seconds behind, the model makes up for them; behind by more, the clock was set, or the meters
+were without power while the program stood still."""
 
 
 class SimulationSource:
@@ -36,9 +37,15 @@ class SimulationSource:
         self._moved: list[tuple[Command, Deferred[CommandResult]]] = []
 
     def start(self, sink: Sink) -> None:
-        """Deliver the present second at once, then each second on the second."""
+        """Deliver the present second at once, then each second on the second.
+
+        Meters go on measuring while nobody reads them: after a short stop of the program the seconds since the
+        last samples are delivered first, as back-fill.
+        """
         self._sink = sink
-        self._next = math.floor(self._clock.seconds())
+        now = math.floor(self._clock.seconds())
+        resume = self._model.resume_second
+        self._next = resume if resume is not None and 0 <= now - resume <= LONGEST_STALL else now
         self._tick()
 
     def stop(self) -> Deferred[None]:
