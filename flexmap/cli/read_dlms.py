@@ -91,11 +91,12 @@ class _Reader:
             if item.class_id == classes.EXTENDED_REGISTER:
                 value_quality = _quality(self._get(sap, item, 4))
                 time = _text(self._get(sap, item, 5))
-            value = self._value(sap, item, attribute)
             if item.class_id in (classes.REGISTER, classes.EXTENDED_REGISTER):
                 scaler, code = cast("tuple[int, int]", self._get(sap, item, 3))
                 unit = units.BY_COSEM[code].symbol if code in units.BY_COSEM else f"unit {code}"
-                value = _scaled(cast("int", value), scaler)
+                value: object = _scaled(self._get(sap, item, attribute), scaler)
+            else:
+                value = self._value(sap, item, attribute)
         except ResultError as error:
             value = str(error)
         return (*head, value, unit, value_quality, time)
@@ -111,7 +112,9 @@ class _Reader:
         return _text(value)
 
 
-def _scaled(raw: int, scaler: int) -> int | float:
+def _scaled(raw: Value, scaler: int) -> Value:
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        return _text(raw)
     factor = int(10 ** abs(scaler))
     return raw * factor if scaler >= 0 else raw / factor
 
