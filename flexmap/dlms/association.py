@@ -38,16 +38,19 @@ CONFORMANCE = (
 
 _NOT_ALLOWED = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE)
 _NOT_DECIPHERED = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.DECIPHERING_ERROR)
-_CIPHERED_RESPONSE: dict[int, tuple[int, int]] = {
-    Tag.GLO_GET_REQUEST: (Tag.GET_REQUEST, Tag.GLO_GET_RESPONSE),
-    Tag.GLO_SET_REQUEST: (Tag.SET_REQUEST, Tag.GLO_SET_RESPONSE),
-    Tag.GLO_ACTION_REQUEST: (Tag.ACTION_REQUEST, Tag.GLO_ACTION_RESPONSE),
+_PLAIN_REQUEST = {
+    int(Tag.GLO_GET_REQUEST): int(Tag.GET_REQUEST),
+    int(Tag.GLO_SET_REQUEST): int(Tag.SET_REQUEST),
+    int(Tag.GLO_ACTION_REQUEST): int(Tag.ACTION_REQUEST),
 }
-"""Ciphered request → the plain request it must carry, the ciphered response."""
-_GLO_RESPONSE: dict[int, int] = {
-    Tag.GET_RESPONSE: Tag.GLO_GET_RESPONSE,
-    Tag.SET_RESPONSE: Tag.GLO_SET_RESPONSE,
-    Tag.ACTION_RESPONSE: Tag.GLO_ACTION_RESPONSE,
+"""Ciphered request → the plain request it must carry."""
+_GLO_RESPONSE = {
+    int(plain): bytes((ciphered,))
+    for plain, ciphered in (
+        (Tag.GET_RESPONSE, Tag.GLO_GET_RESPONSE),
+        (Tag.SET_RESPONSE, Tag.GLO_SET_RESPONSE),
+        (Tag.ACTION_RESPONSE, Tag.GLO_ACTION_RESPONSE),
+    )
 }
 CHALLENGE_OCTETS = 16
 
@@ -131,11 +134,11 @@ class Association:
         ciphering = self._ciphering
         if ciphering is None or not apdu:
             return _NOT_ALLOWED
-        tags = _CIPHERED_RESPONSE.get(apdu[0])
+        service = _PLAIN_REQUEST.get(apdu[0])
         try:
-            if tags is not None:
-                length = apdu[1] if len(apdu) > 1 else 0
-                body = apdu[2:] if length == len(apdu) - 2 and length < 0x80 else _body(apdu, 1)
+            if service is not None:
+                short = len(apdu) > 1 and apdu[1] == len(apdu) - 2 < 0x80
+                body = apdu[2:] if short else _body(apdu, 1)
                 self._general = False
             elif apdu[0] == Tag.GENERAL_GLO_CIPHERING:
                 body = _general_body(apdu, self._title)
@@ -155,20 +158,19 @@ class Association:
             self._report(EventKind.SECURITY_FAILURE, str(error))
             return _NOT_DECIPHERED
         self._control = control
-        if tags is not None and plain[:1] != bytes((tags[0],)):
+        if service is not None and (not plain or plain[0] != service):
             return _NOT_ALLOWED
         response = self._services.respond(plain)
         return self._protect(response) if response else b""
 
     def _protect(self, response: bytes) -> bytes:
-        if self._ciphering is None or not self._control or response[0] == Tag.EXCEPTION_RESPONSE:
+        ciphered = _GLO_RESPONSE.get(response[0])
+        if ciphered is None or self._ciphering is None or not self._control:
             return response
         body = self._ciphering.protect(self._control, response)
-        length = len(body)
-        sized = (bytes((length,)) if length < 0x80 else axdr.encode_length(length)) + body
         if self._general:
-            return b"\xdb\x08" + self._ciphering.title + sized
-        return bytes((_GLO_RESPONSE[response[0]],)) + sized
+            ciphered = b"\xdb\x08" + self._ciphering.title
+        return ciphered + axdr.encode_length(len(body)) + body
 
     def _deliver_late(self, response: bytes) -> None:
         self.deliver(self._protect(response))

@@ -103,6 +103,15 @@ class MemoryCounterStore:
         self._received[key, title] = counter
 
 
+class _Peer:
+    """Highest counter received of one peer, and the highest that is recorded durably."""
+
+    __slots__ = ("last", "recorded")
+
+    def __init__(self, recorded: int) -> None:
+        self.last = self.recorded = recorded
+
+
 class Ciphering:
     """One pair of keys in the hands of one side; shared by all its associations under these keys.
 
@@ -111,7 +120,7 @@ class Ciphering:
     refused.
     """
 
-    __slots__ = ("_aad", "_aes", "_counters", "_gak", "_key", "_limit", "_next", "_received", "_recorded", "title")
+    __slots__ = ("_aad", "_aes", "_counters", "_gak", "_key", "_limit", "_next", "_peers", "title")
 
     def __init__(self, keys: Keys, title: bytes, counters: CounterStore) -> None:
         if len(title) != 8:
@@ -123,8 +132,7 @@ class Ciphering:
         self._key = keys.id
         self._counters = counters
         self._next = self._limit = 0
-        self._received: dict[bytes, int] = {}
-        self._recorded: dict[bytes, int] = {}
+        self._peers: dict[bytes, _Peer] = {}
 
     # --- sending
 
@@ -164,13 +172,15 @@ class Ciphering:
         control = body[0]
         if control & required != required:
             raise SecurityError(f"security control {control:#04x}, at least {required:#04x} required")
-        counter = int.from_bytes(body[1:5], "big")
-        last = self.last_received(peer)
-        if counter <= last:
-            raise CounterError(counter, last)
-        plain = self._open(control, peer + body[1:5], body[5:])
-        self._received[peer] = counter
-        if counter - self._recorded.get(peer, 0) >= _RECORD_EVERY:
+        octets = body[1:5]
+        counter = int.from_bytes(octets, "big")
+        state = self._peers.get(peer) or _Peer(self._counters.last_received(self._key, peer))
+        if counter <= state.last:
+            raise CounterError(counter, state.last)
+        plain = self._open(control, peer + octets, body[5:])
+        self._peers[peer] = state
+        state.last = counter
+        if counter - state.recorded >= _RECORD_EVERY:
             self.record(peer)
         return control, plain
 
@@ -180,8 +190,9 @@ class Ciphering:
         if control == AUTHENTICATED_ENCRYPTED:
             if len(text) < TAG_OCTETS:
                 raise SecurityError("tag is missing")
-            plain = self._aes.encrypt(nonce, text[:-TAG_OCTETS], None)[:-16]
-            expected = self._aes.encrypt(nonce, plain, self._aad[0x30])[-16:-4]
+            encrypt = self._aes.encrypt
+            plain = encrypt(nonce, text[:-TAG_OCTETS], None)[:-16]
+            expected = encrypt(nonce, plain, self._aad[0x30])[-16:-4]
             if not hmac.compare_digest(expected, text[-TAG_OCTETS:]):
                 raise SecurityError("authentication tag is wrong")
             return plain
@@ -199,15 +210,15 @@ class Ciphering:
 
     def last_received(self, peer: bytes) -> int:
         """Return the highest counter accepted of that peer, 0 if none."""
-        last = self._received.get(peer)
-        return self._counters.last_received(self._key, peer) if last is None else last
+        state = self._peers.get(peer)
+        return self._counters.last_received(self._key, peer) if state is None else state.last
 
     def record(self, peer: bytes) -> None:
         """Make the peer's highest counter durable."""
-        last = self._received.get(peer, 0)
-        if last > self._recorded.get(peer, 0):
-            self._counters.record_received(self._key, peer, last)
-            self._recorded[peer] = last
+        state = self._peers.get(peer)
+        if state is not None and state.last > state.recorded:
+            self._counters.record_received(self._key, peer, state.last)
+            state.recorded = state.last
 
     # --- HLS with GMAC (IEC 62056-5-3 clause 5.3.3)
 
