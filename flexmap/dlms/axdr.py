@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flexmap.model.error import LocalError, RemoteError
@@ -377,8 +377,3 @@ def take_value(octets: bytes, at: int) -> tuple[bytes, int]:
     """Return the encoding of the value that starts at ``at`` and the offset behind it; raises AxdrError."""
     _, end = decode_from(octets, at)
     return octets[at:end], end
-
-
-def concatenate(header: bytes, rows: Iterable[bytes]) -> bytes:
-    """Return an array whose header and rows are encoded already."""
-    return header + b"".join(rows)

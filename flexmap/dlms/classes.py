@@ -103,15 +103,15 @@ def profile_generic(
 ) -> ObjectDefinition:
     """Return a Profile generic (class 7), oldest row first. Slots: 2 buffer (a RowSource), 7 entries_in_use.
 
-    ``capture_period`` in seconds, 0 for an event log; ``entries`` the most rows kept. Sorted by the first column.
+    ``capture_period`` in seconds, 0 for an event log; ``entries`` the most rows kept. Sort method FIFO, so without
+    a sort object.
     """
-    first = columns[0]
     attributes = (
         Attribute(2, read, selectors=(BY_RANGE, BY_ENTRY)),
         Attribute(3, read, value=capture_objects(columns)),
         Attribute(4, read, value=axdr.encode("double-long-unsigned", capture_period)),
         Attribute(5, read, value=axdr.encode("enum", 1)),
-        Attribute(6, read, value=first.encode()),
+        Attribute(6, read, value=CaptureObject(0, bytes(6), 0).encode()),
         Attribute(7, read),
         Attribute(8, read, value=axdr.encode("double-long-unsigned", entries)),
     )

@@ -7,8 +7,9 @@
     drive(client.connect(), transceive)                     # transceive: APDU -> response APDU
     value = drive(client.get(3, ENERGY, 2), transceive)
 
-With HLS-GMAC or protection, give the :class:`~flexmap.dlms.security.Ciphering` of the keys and the client's system
-title too; all clients with the same keys and title must share it, so that no counter comes twice.
+With HLS-GMAC or protection, give the :class:`~flexmap.dlms.security.Ciphering` of the keys and the client's
+system title too; all clients with the same keys and title must share it, so that no counter comes twice. A client
+that keeps no counters between runs takes a random system title for each: a new title's counters start at 1.
 """
 
 from __future__ import annotations
@@ -110,6 +111,38 @@ class AttributeReference(NamedTuple):
             return key + b"\x00"
         selector = BY_RANGE if isinstance(self.selection, RangeSelection) else BY_ENTRY
         return key + bytes((1, selector)) + self.selection.encode()
+
+
+class ObjectEntry(NamedTuple):
+    """One element of an association's object_list."""
+
+    class_id: int
+    version: int
+    logical_name: bytes
+    attributes: dict[int, int]
+    """Access mode by attribute: 0 none, 1 read, 2 write, 3 both."""
+    methods: dict[int, int]
+    """Access mode by method: 0 none, 1 access."""
+
+
+def parse_object_list(value: Value) -> list[ObjectEntry]:
+    """Return the elements of an object_list (class 15, attribute 2); raises ApduError if it is none."""
+    elements = value if isinstance(value, list) else None
+    if elements is None:
+        raise ApduError("an object list is an array")
+    try:
+        return [
+            ObjectEntry(
+                class_id,
+                version,
+                bytes(name),
+                {int(right[0]): int(right[1]) for right in attributes},
+                {int(right[0]): int(right[1]) for right in methods},
+            )
+            for class_id, version, name, (attributes, methods) in elements
+        ]
+    except (TypeError, ValueError, IndexError) as error:
+        raise ApduError(f"malformed object list: {error}") from None
 
 
 def drive(exchange: Exchange[T], transceive: Callable[[bytes], bytes]) -> T:

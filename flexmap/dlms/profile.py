@@ -54,7 +54,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Largest APDU received or sent."""
     max_associations: int = 4096
     """Associations open at once on one connection."""
-    max_long_value: int = 1 << 20
+    max_long_value: int = 1 << 18
     """Octets of a value that comes in blocks."""
     max_replies: int = 1 << 20
     """Octets of replies that one ``receive`` makes before it waits for them to be written."""

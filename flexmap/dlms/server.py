@@ -9,12 +9,15 @@
     datagrams = server.datagrams(deliver=lambda peer, octets: port.write(octets, peer))
     reply = datagrams.receive(peer, octets)                     # UDP: one frame in, at most one out
 
+An exception out of a device (``on_set``, ``on_action``, a callable value) passes through ``receive``: log it and
+close the connection.
+
 ``devices`` maps server SAP to LogicalDevice and ``clients`` client SAP to ClientProfile; both may change while
 the server runs (open associations keep what they opened with).
 
 State is per connection, client SAP and server SAP. Choices the standard leaves open: an AARQ to an unknown
 server or client SAP is refused by an AARE, any other APDU without association gets an exception response, frames
-to the broadcast addresses are dropped, and an AARQ on an open association replaces it.
+to the broadcast address 127 are dropped, and an AARQ on an open association replaces it.
 
 A client may ask for far more than it sends. ``receive`` therefore stops when the replies reach
 ``Limits.max_replies`` octets and ``connection.backlog`` is true: once these are written, call ``receive(b"")``,
@@ -37,8 +40,8 @@ from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind, Lim
 from flexmap.dlms.security import Ciphering, CounterStore, Keys, SecurityError
 from flexmap.dlms.wrapper import HEADER, VERSION, WrapperError, decode_datagram
 
-_BROADCAST = (0x007F, 0x3FFF, 0xFFFF)
-"""All-station addresses of the HDLC and wrapper profiles."""
+BROADCAST_SAP = 0x007F
+"""All-station address of the wrapper (IEC 62056-47): no logical device can have it."""
 _NO_ASSOCIATION = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE)
 _TOO_LONG = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.PDU_TOO_LONG)
 
@@ -199,7 +202,7 @@ class Connection:
     def _control(self, key: bytes, apdu: bytes, entry: tuple[Association, bytes] | None) -> bytes:
         """Answer an AARQ, an RLRQ, or what comes without an association."""
         client_sap, server_sap = int.from_bytes(key[:2], "big"), int.from_bytes(key[2:], "big")
-        if server_sap in _BROADCAST or not apdu:
+        if server_sap == BROADCAST_SAP or not apdu:
             return b""
         if apdu[0] == acse.AARQ:
             return self._open(key, client_sap, server_sap, apdu, entry)

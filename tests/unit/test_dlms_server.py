@@ -36,6 +36,7 @@ from flexmap.dlms.client import (
     ExceptionResponseError,
     ResultError,
     drive,
+    parse_object_list,
 )
 from flexmap.dlms.objects import ASSOCIATION_LN
 from flexmap.dlms.profile import EventKind, Limits
@@ -169,7 +170,7 @@ def test_unknown_client_and_server_and_other_application_contexts():
         assert b"\xa2\x03\x02\x01\x01" in reply
     sn = NONE_AARQ.replace(bytes.fromhex("60857405080101"), bytes.fromhex("60857405080102"))
     assert bytes.fromhex("a305a103020102") in connection.receive(wrapper.encode(16, SAP, sn))
-    assert connection.receive(wrapper.encode(16, 0xFFFF, NONE_AARQ)) == b""
+    assert connection.receive(wrapper.encode(16, 127, NONE_AARQ)) == b""
     assert connection.receive(wrapper.encode(16, SAP, bytes.fromhex("c001c1")))[8:].hex() == NOT_ALLOWED
 
 
@@ -535,14 +536,8 @@ def test_action_parameter_in_blocks():
 def test_object_list_shows_the_rights_of_the_client_that_asks():
     def rights(kind):
         meter, _ = opened(kind)
-        elements = meter.get(15, ASSOCIATION_LN, 2)
-        return {
-            (class_id, name): (
-                {a[0]: a[1] for a in access[0]},
-                {m[0]: m[1] for m in access[1]},
-            )
-            for class_id, _, name, access in elements
-        }
+        elements = parse_object_list(meter.get(15, ASSOCIATION_LN, 2))
+        return {(entry.class_id, entry.logical_name): (entry.attributes, entry.methods) for entry in elements}
 
     public, reader, manager = rights("public"), rights("reader"), rights("management")
     assert set(public) == {(15, ASSOCIATION_LN), (8, classes.CLOCK_LN), (1, SERIAL)}
@@ -634,3 +629,18 @@ def test_late_answer_over_datagrams_names_the_peer():
     device.pending[0].answer(ActionResult.SUCCESS)
     assert late[0][0] == "peer"
     assert late[0][1][8:].hex() == "c701c10000"
+
+
+def test_sort_object_and_other_attributes_of_a_profile():
+    meter, _ = opened()
+    assert meter.get(7, PROFILE, 5) == 1
+    assert meter.get(7, PROFILE, 6) == (0, bytes(6), 0, 0)
+    assert meter.get(7, PROFILE, 4) == PERIOD
+    assert [column[:3] for column in meter.get(7, PROFILE, 3)][1] == (3, ENERGY, 2)
+    assert meter.get(7, PROFILE, 8) == 1440
+
+
+@pytest.mark.parametrize("value", [None, 3, [1], [(1, 0, b"")], [(1, 0, b"", (1, 2))]])
+def test_malformed_object_lists(value):
+    with pytest.raises(pdu.ApduError):
+        parse_object_list(value)
