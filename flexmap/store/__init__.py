@@ -1,8 +1,7 @@
 """The store: 1 Hz samples, load profile, events and counters in one SQLite file."""
 
-from flexmap.store.counters import InvocationCounters
 from flexmap.store.profile import AmrStatus, ProfileRow
 from flexmap.store.settings import StoreSettings
 from flexmap.store.store import Store
 
-__all__ = ["AmrStatus", "InvocationCounters", "ProfileRow", "Store", "StoreSettings"]
+__all__ = ["AmrStatus", "ProfileRow", "Store", "StoreSettings"]

@@ -47,6 +47,10 @@ class MeterLog:
         """Return the slot that a second belongs to."""
         return (second + self._offset) // SLOT
 
+    def start_of(self, slot: int) -> int:
+        """Return the first second of a slot."""
+        return slot * SLOT - self._offset
+
     def add(self, sample: Sample) -> bool:
         """Take a sample; the first one of a second stays. Return whether it was taken."""
         if len(sample.values) != len(self.points):
@@ -85,10 +89,10 @@ class MeterLog:
         return lost
 
     def due(self) -> list[int]:
-        """Return the dirty periods that have ended, oldest first."""
-        if self.newest is None:
+        """Return the dirty periods that have ended, newest first: what is asked for most."""
+        if self.newest is None or not self.dirty:
             return []
-        return sorted(end for end in self.dirty if end * 1000 <= self.newest.time)
+        return sorted((end for end in self.dirty if end * 1000 <= self.newest.time), reverse=True)
 
     def gather(self, end: int, samples: Sequence[Sample]) -> Capture:
         """Capture a period from its samples in order of time."""

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
+from twisted.logger import Logger
 
-from flexmap.model import Event, EventCode, EventLog, Sample, quality
+from flexmap.model import Event, EventCode, EventLog, LocalError, Sample, quality
 from flexmap.store.meterlog import MeterLog
 from flexmap.store.pack import unpack
 from flexmap.store.profile import ProfileRow
+
+_log = Logger()
 
 _BLOCKS = 16
 _ROWS = 256
@@ -27,10 +30,15 @@ class Reader:
 
     def newest(self, log: MeterLog) -> Sample | None:
         """Return the newest stored sample of a meter."""
-        row = self._database.execute(
-            "SELECT layout, data FROM block WHERE meter = ? ORDER BY slot DESC LIMIT 1", (log.row,)
-        ).fetchone()
-        return self._unpack(log, *row)[-1] if row else None
+        rows = self._database.execute(
+            "SELECT layout, data FROM block WHERE meter = ? ORDER BY slot DESC LIMIT 2", (log.row,)
+        ).fetchall()
+        return next((samples[-1] for row in rows if (samples := self._unpack(log, *row))), None)
+
+    def oldest_second(self, log: MeterLog) -> int:
+        """Return the second at which the first stored slot of a meter begins; 0 if there is none."""
+        (slot,) = self._database.execute("SELECT min(slot) FROM block WHERE meter = ?", (log.row,)).fetchone()
+        return 0 if slot is None else log.start_of(int(slot))
 
     def tail(self) -> list[tuple[int, int, list[Sample]]]:
         """Return (row id, layout, samples in that layout) of all blocks that were open, oldest first."""
@@ -145,7 +153,12 @@ class Reader:
             key = (rows[-1][0], rows[-1][1] + 1)
 
     def _unpack(self, log: MeterLog, layout: int, data: bytes) -> list[Sample]:
-        return self.fitted(log, layout, unpack(log.meter, data))
+        try:
+            samples = unpack(log.meter, data)
+        except LocalError as error:
+            _log.error("{error}; it is left out", error=error)
+            return []
+        return self.fitted(log, layout, samples)
 
     def fitted(self, log: MeterLog, layout: int, samples: list[Sample]) -> list[Sample]:
         """Return samples of a stored layout in the meter's present points."""

@@ -89,29 +89,23 @@ class Store:
 
     def flush(self) -> None:
         """Write what has ended. If the file cannot be written the records stay in memory, up to two hours."""
-        self._write(MeterLog.sealed, _REBUILDS)
+        self._write(MeterLog.sealed, self._logs.values(), _REBUILDS)
 
     def prune(self, now: int) -> bool:
         """Delete what is older than the retention at a time in ms; return whether there is more to delete."""
-        more = False
-        with self._transaction():
-            for log in self._logs.values():
-                if self.settings.samples_days:
-                    cut = int(now - self.settings.samples_days * _DAY_MS)
-                    more |= self._delete_blocks(log, cut)
-                for table, days in (("profile", self.settings.profile_days), ("event", self.settings.events_days)):
-                    if days:
-                        self._database.execute(
-                            f"DELETE FROM {table} WHERE meter = ? AND time < ?",  # noqa: S608 - our own names
-                            (log.row, int(now - days * _DAY_MS)),
-                        )
-        # As a script: it steps the statement to its end, where ``execute`` would free a single page.
-        self._database.executescript("PRAGMA incremental_vacuum(1000);")
+        try:
+            with self._transaction():
+                more = sum(self._prune_meter(log, now) for log in self._logs.values()) > 0
+            # As a script: it steps the statement to its end, where ``execute`` would free a single page.
+            self._database.executescript("PRAGMA incremental_vacuum(1000);")
+        except sqlite3.Error as error:
+            self._failed(error)
+            return False
         return more
 
     def close(self) -> None:
         """Write everything, open blocks too, and close the file."""
-        self._write(lambda log: sorted(log.open), None)
+        self._write(lambda log: sorted(log.open), self._logs.values(), None)
         if not self.failing:
             self._database.execute("UPDATE state SET value = 1 WHERE name = 'clean'")
         self._file.close()
@@ -148,37 +142,31 @@ class Store:
 
     def profile_count(self, meter: str, start: int | None = None, end: int | None = None) -> int:
         """Return how many profile rows have start ≤ time ≤ end (ms)."""
-        self.flush()
-        return self._reader.profile_count(self._log_of(meter), start, end)
+        return self._reader.profile_count(self._written(meter), start, end)
 
     def profile_rows(self, meter: str, start: int | None = None, end: int | None = None) -> Iterator[ProfileRow]:
         """Iterate over profile rows with start ≤ time ≤ end (ms), oldest first, a page at a time."""
-        self.flush()
-        return self._reader.profile_rows(self._log_of(meter), start, end)
+        return self._reader.profile_rows(self._written(meter), start, end)
 
     def profile_entries(self, meter: str, first: int, last: int) -> Iterator[ProfileRow]:
         """Iterate over profile rows by number: from 1, the oldest, to ``last`` with it; 0 is the newest."""
-        self.flush()
-        return self._reader.profile_entries(self._log_of(meter), first, last)
+        return self._reader.profile_entries(self._written(meter), first, last)
 
     def event_count(
         self, meter: str, event_log: EventLog | None = None, start: int | None = None, end: int | None = None
     ) -> int:
         """Return how many events with start ≤ time ≤ end (ms) a log of the meter has; all logs if None."""
-        self.flush()
-        return self._reader.event_count(self._log_of(meter), event_log, start, end)
+        return self._reader.event_count(self._written(meter), event_log, start, end)
 
     def events(
         self, meter: str, event_log: EventLog | None = None, start: int | None = None, end: int | None = None
     ) -> Iterator[Event]:
         """Iterate over events with start ≤ time ≤ end (ms), oldest first, a page at a time."""
-        self.flush()
-        return self._reader.events(self._log_of(meter), event_log, start, end)
+        return self._reader.events(self._written(meter), event_log, start, end)
 
     def event_entries(self, meter: str, event_log: EventLog | None, first: int, last: int) -> Iterator[Event]:
         """Iterate over events by number: from 1, the oldest, to ``last`` with it; 0 is the newest."""
-        self.flush()
-        return self._reader.event_entries(self._log_of(meter), event_log, first, last)
+        return self._reader.event_entries(self._written(meter), event_log, first, last)
 
     # Counters
 
@@ -188,13 +176,18 @@ class Store:
         return int(row[0]) if row else 0
 
     def reserve(self, name: str, upto: int) -> None:
-        """Raise a counter to ``upto``; it never falls. On disk, also after a power cut, when the call returns."""
+        """Raise a counter to ``upto``; it never falls. On disk, also after a power cut, when the call returns.
+
+        Raises LocalError if the file cannot be written.
+        """
         self._database.execute("PRAGMA synchronous=FULL")
         try:
             self._database.execute(
                 "INSERT INTO counter VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
                 (name, upto),
             )
+        except sqlite3.Error as error:
+            raise LocalError(f"the store cannot keep counter '{name}': {error}") from error
         finally:
             self._database.execute("PRAGMA synchronous=NORMAL")
 
@@ -216,6 +209,13 @@ class Store:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
+
+    def _written(self, meter: str) -> MeterLog:
+        """Return the meter's log with all its profile rows and events in the file."""
+        log = self._log_of(meter)
+        if self._events or log.ended or log.due():
+            self._write(MeterLog.sealed, [log], _REBUILDS)
+        return log
 
     def _begin(self, site: Site) -> None:
         row = self._database.execute("SELECT value FROM state WHERE name = 'clean'").fetchone()
@@ -258,9 +258,10 @@ class Store:
     def _find_missing_rows(self, log: MeterLog, newest: int) -> None:
         """Mark the periods of the last day that have no complete row, to make it from the stored samples."""
         period = self.settings.profile_period
-        last = period_end(newest // 1000, period)
-        rows = self._reader.profile_times(log, newest - _DAY_MS)
-        log.dirty.update(end for end in range(last - 86_400, last + 1, period) if end * 1000 not in rows)
+        oldest = max(self._reader.oldest_second(log), newest // 1000 - 86_400)
+        rows = self._reader.profile_times(log, oldest * 1000)
+        ends = range(period_end(oldest, period), period_end(newest // 1000, period) + 1, period)
+        log.dirty.update(end for end in ends if end * 1000 not in rows)
 
     def _layout(self, points: tuple[str, ...]) -> int:
         text = msgspec.json.encode(points).decode()
@@ -282,11 +283,14 @@ class Store:
         self._events.append(Event(log.meter, first, EventLog.STANDARD, EventCode.DATA_GAP, text))
         _log.warn("{meter}: {text}", meter=log.meter, text=text)
 
-    def _write(self, choose: Callable[[MeterLog], list[int]], rebuilds: int | None) -> None:
+    def _write(
+        self, choose: Callable[[MeterLog], list[int]], rebuild: Iterable[MeterLog], most: int | None
+    ) -> None:
+        """Write the chosen slots and all that has ended; make up to ``most`` dirty rows of some meters again."""
         events = list(self._events)
         slots = [(log, slot) for log in self._logs.values() for slot in choose(log)]
         ended = [(log, list(log.ended)) for log in self._logs.values() if log.ended]
-        due = [(log, end) for log in self._logs.values() if log.dirty for end in log.due()][:rebuilds]
+        due = [(log, end) for log in rebuild for end in log.due()][:most]
         fresh = len(self._fresh)
         if not (events or slots or ended or due or fresh):
             return
@@ -400,6 +404,17 @@ class Store:
                     msgspec.msgpack.encode(row.values),
                 ),
             )
+
+    def _prune_meter(self, log: MeterLog, now: int) -> bool:
+        for table, days in (("profile", self.settings.profile_days), ("event", self.settings.events_days)):
+            if days:
+                self._database.execute(
+                    f"DELETE FROM {table} WHERE meter = ? AND time < ?",  # noqa: S608 - our own names
+                    (log.row, int(now - days * _DAY_MS)),
+                )
+        if not self.settings.samples_days:
+            return False
+        return self._delete_blocks(log, int(now - self.settings.samples_days * _DAY_MS))
 
     def _delete_blocks(self, log: MeterLog, cut: int) -> bool:
         cursor = self._database.execute(

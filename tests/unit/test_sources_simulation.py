@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -238,13 +238,25 @@ def test_tampering_by_hand_and_by_seed():
     codes = [event.code - 40 for event in model.take_events() if event.meter == "M0"][1:]
     assert codes in ([0, 1], [4, 5])
     often = SiteModel([meter("A")], LOAD, SimulationSettings(connections={"A": Connection(tampers_per_day=1)}))
-    for _ in replay(
-        often,
-        START,
-        START + DAY,
-    ):
-        pass
-    assert len([event for event in often.take_events() if event.code in {40, 44}]) == 1
+    start, stop, _ = often.meters["A"]._plan_tamper(START // DAY)
+    assert START <= start < stop < START + DAY
+    shown = [named(often.step(second)[0])["tamper"] for second in range(start - 2, stop + 2)]
+    assert shown == [False] * 2 + [True] * (stop - start) + [False] * 2
+    assert [event.time // 1000 for event in often.take_events() if event.code >= 40] == [start, stop]
+
+
+def test_a_three_phase_meter_of_its_own_splits_the_load_exactly():
+    three = SiteModel([meter("T", "three-phase")], LOAD, SimulationSettings(connections={"T": Connection()}))
+    single = SiteModel([meter("S")], LOAD, SimulationSettings(connections={"S": Connection()}))
+    before = [
+        [list(part) for part in model.meters[name].registers] for model, name in ((three, "T"), (single, "S"))
+    ]
+    for second in range(START, START + 600):
+        three.step(second)
+        single.step(second)
+    total, *phases = (now[0] - then[0] for now, then in zip(three.meters["T"].registers, before[0], strict=True))
+    assert sum(phases) == total == single.meters["S"].registers[0][0] - before[1][0][0]
+    assert all(abs(phase - total / 3) < total / 300 for phase in phases)
 
 
 def test_a_custom_type_gets_the_points_it_names_and_the_rest_stays_never_read():
@@ -323,6 +335,7 @@ def test_control_mode_0_is_always_connected():
 WATTS = st.integers(-20_000_000, 20_000_000)
 
 
+@settings(deadline=None)
 @given(WATTS, WATTS, WATTS, st.lists(st.floats(0.9, 1.1), min_size=1, max_size=120))
 def test_spreading_a_row_keeps_its_energy(before, here, after, ripple):
     seconds = spread(before, here, after, ripple)
@@ -331,6 +344,7 @@ def test_spreading_a_row_keeps_its_energy(before, here, after, ripple):
     assert all(second * here >= 0 for second in seconds)
 
 
+@settings(deadline=None)
 @given(WATTS, WATTS, st.floats(200, 253), st.floats(0, 0.3), st.floats(0, 0.3))
 def test_a_phase_is_consistent(active, reactive, volts, ohms, distortion):
     result, loss = phase(active, reactive, volts, Line(ohms, distortion))

@@ -142,6 +142,18 @@ def test_impossible_commands_are_refused_with_a_cause(source, meter, point):
     assert meter in result.cause
 
 
+def test_a_sink_that_fails_does_not_stop_the_meters(clock, sink, source, monkeypatch):
+    def broken(samples):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(sink, "accept", broken)
+    clock.advance(1)
+    monkeypatch.undo()
+    count = len(sink.samples)
+    clock.pump([1] * 3)
+    assert len(sink.samples) == count + 6
+
+
 def test_stop_refuses_what_is_on_its_way_and_delivers_nothing_more(clock, sink, source):
     waiting = source.command(Command(1, "A", "breaker", False))
     stopped = []

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexmap.mapping.table import load_builtin
@@ -41,6 +41,7 @@ def blocks(draw):
     ]
 
 
+@settings(deadline=None)
 @given(blocks())
 def test_a_block_comes_back_equal_and_of_the_same_types(samples):
     again = unpack("A", pack(samples))
@@ -49,12 +50,14 @@ def test_a_block_comes_back_equal_and_of_the_same_types(samples):
         assert [type(value) for value in one.values] == [type(value) for value in other.values]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_a_damaged_block_is_a_clear_error(data):
     with pytest.raises(LocalError, match="damaged"):
         unpack("A", data)
 
 
+@settings(deadline=None)
 @given(blocks(), st.data())
 def test_a_cut_block_is_a_clear_error(samples, data):
     block = pack(samples)

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from flexmap.dlms.security import CounterStore
 from flexmap.mapping.table import load_builtin
 from flexmap.model import (
     ConfigurationError,
@@ -24,7 +23,7 @@ from flexmap.model import (
     Site,
     quality,
 )
-from flexmap.store import AmrStatus, InvocationCounters, Store, StoreSettings
+from flexmap.store import AmrStatus, Store, StoreSettings
 
 TYPE = load_builtin()["single-phase"]
 WIDTH = len(TYPE.points)
@@ -295,9 +294,13 @@ def test_rows_lost_by_a_crash_are_made_from_the_blocks(tmp_path):
     crash(store)
     store = opened(tmp_path, profile_period=60)
     store.append(sample(START + n) for n in range(1000, 1100))
-    for _ in range(500):
+    assert 0 < len(store._logs["A"].dirty) < 20
+    for _ in range(6):
         store.flush()
-    assert [row.time // 1000 - START for row in store.profile_rows("A")][:15] == list(range(60, 901, 60))
+    assert not store._logs["A"].due()
+    rows = list(store.profile_rows("A"))
+    assert [row.time // 1000 - START for row in rows][:15] == list(range(60, 901, 60))
+    assert [row.values[0] for row in rows][:15] == list(range(60, 901, 60))
     store.close()
 
 
@@ -370,20 +373,18 @@ def test_counters_survive_and_never_fall(tmp_path):
     store.close()
 
 
-def test_invocation_counters_are_never_given_twice(tmp_path):
-    store = opened(tmp_path)
-    counters: CounterStore = InvocationCounters(store)
-    assert counters.reserve("key", b"\x01", 1000) == 1
-    assert counters.reserve("key", b"\x01", 10) == 1001
-    assert counters.reserve("key", b"\x02", 10) == 1
-    counters.record_received("key", b"\x01", 77)
-    counters.record_received("key", b"\x01", 70)
-    crash(store)
-    store = opened(tmp_path)
-    counters = InvocationCounters(store)
-    assert counters.reserve("key", b"\x01", 1) == 1011
-    assert counters.last_received("key", b"\x01") == 77
-    assert counters.last_received("key", b"\x02") == 0
+def test_a_damaged_block_is_skipped_and_the_store_goes_on(tmp_path):
+    store = opened(tmp_path, profile_period=60)
+    store.append(sample(START + n) for n in range(1, 300))
+    store.flush()
+    (slot,) = store._database.execute("SELECT min(slot) + 1 FROM block").fetchone()
+    store._database.execute("UPDATE block SET data = x'00ff' WHERE slot = ?", (slot,))
+    kept = seconds(store)
+    assert len(kept) == 299 - 60
+    store.append([sample(START + n) for n in range(1, 400)])
+    store.flush()
+    assert store.failing == ""
+    assert seconds(store) == list(range(1, 400))
     store.close()
 
 

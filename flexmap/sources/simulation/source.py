@@ -113,9 +113,12 @@ class SimulationSource:
         samples = self._model.step(self._next)
         self._next += 1
         moved, self._moved = self._moved, []
-        if self._sink is not None:
-            self._sink.accept(samples)
-        self._deliver_events()
+        try:
+            if self._sink is not None:
+                self._sink.accept(samples)
+            self._deliver_events()
+        except Exception:  # noqa: BLE001 - a sink's fault must not stop the meters
+            _log.failure("{source}: the sink failed", source=self.name)
         for command, answer in moved:
             answer.callback(CommandResult(command.id, True))
 
