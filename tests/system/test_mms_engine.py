@@ -111,6 +111,17 @@ def test_an_invalid_or_missing_value_keeps_the_last_one_and_says_so(running):
     assert client.read(ref="FMTESTM1/XSWI1.Pos", fc="ST")[2] == "80"
 
 
+def test_a_value_that_does_not_fit_its_type_is_an_overflow_not_another_number(running):
+    engine, client = running
+    engine.update(
+        sample("SM_2", T0 + 1000, **{"energy-import": 5}),
+        sample("SM_2", T0 + 2000, **{"energy-import": 2**63}),
+    )
+    until(lambda: client.read(ref="FMTESTM2/MMTR1.DmdWh", fc="ST")[2].startswith("684ee182"))
+    energy, q, _t = client.read(ref="FMTESTM2/MMTR1.SupWh", fc="ST")
+    assert (energy, from_bits(bytes.fromhex(q))) == (5, quality.INVALID | quality.OVERFLOW)
+
+
 def test_a_meter_never_read_is_invalid_with_failure(tmp_path):
     with core(tmp_path) as engine, Rust(engine.port) as client:
         for ref, fc in (("MMTR1.DmdWh", "ST"), ("MMXN1.Watt", "MX"), ("GGIO1.Ind1", "ST")):

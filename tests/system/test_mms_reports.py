@@ -68,6 +68,16 @@ def test_a_change_of_quality_is_reported_as_such(engine):
         assert report["values"][POWER] == [[1500.5], "c100", stamp(1)]
 
 
+def test_a_change_of_value_and_quality_at_once_is_one_report(engine):
+    with Rust(engine.port) as client:
+        client.enable(ref=URCB)
+        power(engine, 8.5, second=1, quality=(0, 0, 3, 0, 0, 0, 0))
+        (report,) = reports(client)
+        assert list(included(report)) == [POWER]
+        assert included(report)[POWER] & DATA_CHANGE
+        assert report["values"][POWER] == [[8.5], "c000", stamp(1)]
+
+
 def test_changes_of_one_sample_come_in_one_report(engine):
     with Rust(engine.port) as client:
         client.enable(ref=URCB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,8 +25,8 @@ class Leaf(NamedTuple):
     pointer: Pointer
     basic_type: str
     fc: str
-    reported: bool
-    """A member of some data set: a change of it can be worth a report."""
+    members: tuple[int, ...]
+    """Data set members that contain it, each by a number of its own: a change can be worth a report of them."""
 
 
 class Control(NamedTuple):
@@ -39,7 +40,7 @@ class Control(NamedTuple):
 class BuiltDevice:
     """What can be reached in one logical device, by ``LN.DO.attribute`` path."""
 
-    def __init__(self, members: set[str]) -> None:
+    def __init__(self, members: dict[str, list[int]]) -> None:
         self.members = members
         self.leaves: dict[str, Leaf] = {}
         self.controls: dict[str, Control] = {}
@@ -58,12 +59,7 @@ def build(library: ctypes.CDLL, ied: Ied) -> BuiltModel:
 
     Raises ConfigurationError if an initial value does not fit its type, or a type is not known.
     """
-    members: dict[str, set[str]] = {device.inst: set() for device in ied.devices}
-    for device in ied.devices:
-        for node in device.nodes:
-            for data_set in node.data_sets:
-                for inst, item in data_set.members:
-                    members.setdefault(inst, set()).add(item)
+    members = _number_members(ied)
     pointer = library.IedModel_create(None)
     library.IedModel_setIedNameForDynamicModel(pointer, ied.name.encode())
     devices = {
@@ -72,10 +68,22 @@ def build(library: ctypes.CDLL, ied: Ied) -> BuiltModel:
     return BuiltModel(pointer, devices)
 
 
+def _number_members(ied: Ied) -> dict[str, dict[str, list[int]]]:
+    """Give every data set member of the IED a number; return them by device and MMS name."""
+    members: dict[str, dict[str, list[int]]] = {device.inst: {} for device in ied.devices}
+    number = itertools.count()
+    for device in ied.devices:
+        for node in device.nodes:
+            for data_set in node.data_sets:
+                for inst, item in data_set.members:
+                    members.setdefault(inst, {}).setdefault(item, []).append(next(number))
+    return members
+
+
 class _Builder:
     """Builds one logical device."""
 
-    def __init__(self, library: ctypes.CDLL, device: Device, members: set[str]) -> None:
+    def __init__(self, library: ctypes.CDLL, device: Device, members: dict[str, list[int]]) -> None:
         self._library = library
         self._device = device
         self._built = BuiltDevice(members)
@@ -131,19 +139,18 @@ class _Builder:
             for child in attribute.children:
                 self._attribute(child, pointer, node, f"{path}.{child.name}")
             return
-        reported = self._reported(f"{node}${attribute.fc}${path.replace('.', '$')}")
-        self._built.leaves[f"{node}.{path}"] = Leaf(pointer, attribute.basic_type, attribute.fc, reported)
+        members = self._members(f"{node}${attribute.fc}${path.replace('.', '$')}")
+        self._built.leaves[f"{node}.{path}"] = Leaf(pointer, attribute.basic_type, attribute.fc, members)
         text = self._values.get(path, attribute.default)
         if text is not None and not attribute.count:
             self._initial_value(attribute, pointer, text, f"{self._device.inst}/{node}.{path}")
 
-    def _reported(self, item: str) -> bool:
-        members = self._built.members
+    def _members(self, item: str) -> tuple[int, ...]:
+        numbers: list[int] = []
         while item:
-            if item in members:
-                return True
+            numbers += self._built.members.get(item, ())
             item = item.rpartition("$")[0]
-        return False
+        return tuple(numbers)
 
     def _initial_value(self, attribute: Attribute, pointer: Pointer, text: str, where: str) -> None:
         try:

@@ -1,22 +1,25 @@
 """From samples to attributes: which attributes of the model carry a meter's points, and how they are written.
 
-The time stamp is set before the value and the quality, all under one model lock for each meter, so that a report
-carries the three of the same instant. A value that triggers reports goes through the library's update functions
-only if it changed and stands in a data set; everything else is a plain write.
+Time stamps are set before values and qualities, all under one model lock for each meter, so that a report carries
+the three of the same instant. Only a changed attribute that stands in a data set goes through the library's update
+functions, which look for reports to make; everything else is a plain write.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from flexmap.faces.libiec61850.ctypes_api import Pointer
 from flexmap.faces.libiec61850.model import BuiltDevice, Leaf
 from flexmap.mapping import cdc
 from flexmap.mapping.quality import time_quality
 from flexmap.model import ConfigurationError, Meter, Point, Reference, Sample, Site, Value, quality
+
+T = TypeVar("T")
 
 _CHANNEL_SILENT = 10.0
 """Seconds without a sample after which LCCH.ChLiv goes false."""
@@ -26,61 +29,118 @@ class _Kind(NamedTuple):
     update: str
     write: str
     convert: Callable[[bool | float], bool | float]
+    low: float = -math.inf
+    high: float = math.inf
+    """What the type can hold; ctypes would cut off the rest without a word."""
 
 
 def _double_point(value: bool | float) -> int:
     return int(value) if not isinstance(value, bool) else cdc.DPC_ON if value else cdc.DPC_OFF
 
 
+_INT32 = ("IedServer_updateInt32AttributeValue", "MmsValue_setInt32", int, -(2**31), 2**31 - 1)
+_INT64 = ("IedServer_updateInt64AttributeValue", "MmsValue_setInt64", int, -(2**63), 2**63 - 1)
 _KINDS = {
     "FLOAT32": _Kind("IedServer_updateFloatAttributeValue", "MmsValue_setFloat", float),
-    "INT64": _Kind("IedServer_updateInt64AttributeValue", "MmsValue_setInt64", int),
-    "INT32": _Kind("IedServer_updateInt32AttributeValue", "MmsValue_setInt32", int),
-    "Enum": _Kind("IedServer_updateInt32AttributeValue", "MmsValue_setInt32", int),
+    "INT64": _Kind(*_INT64),
+    "INT32": _Kind(*_INT32),
+    "Enum": _Kind(*_INT32),
     "BOOLEAN": _Kind("IedServer_updateBooleanAttributeValue", "MmsValue_setBoolean", bool),
-    "Dbpos": _Kind("IedServer_updateDbposValue", "MmsValue_setBitStringFromIntegerBigEndian", _double_point),
+    "Dbpos": _Kind("IedServer_updateDbposValue", "MmsValue_setBitStringFromIntegerBigEndian", _double_point, 0, 3),
 }
+
+
+class _Attribute:
+    """One basic attribute, written without a word or so that the library looks for reports to make."""
+
+    __slots__ = ("members", "silent", "trigger")
+
+    def __init__(self, library: ctypes.CDLL, server: Pointer, leaf: Leaf, functions: tuple[str, str]) -> None:
+        update, write = functions
+        stored = library.IedServer_getAttributeValue(server, leaf.pointer)
+        self.silent = functools.partial(getattr(library, write), stored)
+        self.trigger = functools.partial(getattr(library, update), server, leaf.pointer)
+        self.members = leaf.members
+
+
+class _Changes:
+    """Changes of one sample, written so that every data set member triggers once, with all of its new values.
+
+    The library closes a report when one of its members changes for a second time, and takes over a member's
+    values when that member triggers. So everything is written silently first, but for the last change within
+    each member.
+    """
+
+    def __init__(self) -> None:
+        self._values: list[tuple[_Attribute, bool | float]] = []
+        self._qualities: list[tuple[_Attribute, int]] = []
+
+    def value(self, attribute: _Attribute, value: bool | float) -> None:
+        """Take a new value."""
+        if attribute.members:
+            self._values.append((attribute, value))
+        else:
+            attribute.silent(value)
+
+    def quality(self, attribute: _Attribute, value: int) -> None:
+        """Take a new quality."""
+        if attribute.members:
+            self._qualities.append((attribute, value))
+        else:
+            attribute.silent(value)
+
+    def write(self) -> None:
+        """Write what was taken."""
+        triggers = [*_write_silently(self._qualities), *_write_silently(self._values)]
+        for attribute, value in triggers:
+            attribute.trigger(value)
+
+
+def _write_silently(changes: Sequence[tuple[_Attribute, T]]) -> list[tuple[_Attribute, T]]:
+    """Write all changes but the last one of each data set member; return those."""
+    covered: set[int] = set()
+    triggers = []
+    for attribute, value in reversed(changes):
+        if covered.issuperset(attribute.members):
+            attribute.silent(value)
+        else:
+            covered.update(attribute.members)
+            triggers.append((attribute, value))
+    return triggers
 
 
 class _Target:
     """One data object that shows a point: value, ``q`` and ``t``."""
 
-    __slots__ = ("_convert", "_quality", "_set_quality", "_set_time", "_set_value", "_value")
+    __slots__ = ("_kind", "_last", "_last_quality", "_quality", "_set_time", "_value")
 
     def __init__(self, library: ctypes.CDLL, server: Pointer, value: Leaf, q: Leaf, t: Leaf) -> None:
-        kind = _KINDS[value.basic_type]
-        self._convert = kind.convert
-        self._value: Value = None
-        self._quality = -1
-        self._set_value = _writer(library, server, value, kind.update, kind.write)
-        self._set_quality = _writer(
-            library, server, q, "IedServer_updateQuality", "MmsValue_setBitStringFromInteger"
+        self._kind = _KINDS[value.basic_type]
+        self._last: Value = None
+        self._last_quality = -1
+        self._value = _Attribute(library, server, value, (self._kind.update, self._kind.write))
+        self._quality = _Attribute(
+            library, server, q, ("IedServer_updateQuality", "MmsValue_setBitStringFromInteger")
         )
         time = library.IedServer_getAttributeValue(server, t.pointer)
         self._set_time = functools.partial(library.MmsValue_setUtcTimeMsEx, time)
 
-    def write(self, value: Value, value_quality: int, time: int, clock: int) -> None:
-        """Write one reading; a missing or invalid value leaves the last one in place."""
+    def write(self, changes: _Changes, reading: tuple[Value, int], time: int, clock: int) -> None:
+        """Write one reading; a missing, invalid or too large value leaves the last one in place."""
+        value, value_quality = reading
+        new: bool | float | None = None
+        if value is not None and value != self._last and not isinstance(value, str):
+            if self._kind.low <= value <= self._kind.high or math.isnan(value):
+                new = value
+            else:
+                value_quality = quality.INVALID | quality.OVERFLOW
         self._set_time(time, clock)
-        if value_quality != self._quality:
-            self._quality = value_quality
-            self._set_quality(value_quality)
-        if (
-            value != self._value
-            and value is not None
-            and not isinstance(value, str)
-            and quality.validity(value_quality) != quality.INVALID
-        ):
-            self._value = value
-            self._set_value(self._convert(value))
-
-
-def _writer(
-    library: ctypes.CDLL, server: Pointer, leaf: Leaf, update: str, write: str
-) -> Callable[[bool | float], None]:
-    if leaf.reported:
-        return functools.partial(getattr(library, update), server, leaf.pointer)
-    return functools.partial(getattr(library, write), library.IedServer_getAttributeValue(server, leaf.pointer))
+        if value_quality != self._last_quality:
+            self._last_quality = value_quality
+            changes.quality(self._quality, value_quality)
+        if new is not None and quality.validity(value_quality) != quality.INVALID:
+            self._last = new
+            changes.value(self._value, self._kind.convert(new))
 
 
 class Values:
@@ -123,7 +183,9 @@ class Values:
         if value.basic_type not in _KINDS:
             raise _missing(meter, f"{path}.{place.attribute} of a type for values, not {value.basic_type}")
         target = _Target(self._library, self._server, value, q, t)
-        target.write(None, quality.NEVER_READ, 0, quality.ACCURACY_MILLISECOND)
+        changes = _Changes()
+        target.write(changes, (None, quality.NEVER_READ), 0, quality.ACCURACY_MILLISECOND)
+        changes.write()
         return target
 
     def _find_channels(self, site: Site, devices: dict[str, BuiltDevice]) -> dict[str, list[_Channel]]:
@@ -148,13 +210,16 @@ class Values:
             return
         clock = time_quality(sample.clock_status)
         time = sample.time
+        changes = _Changes()
         self._library.IedServer_lockDataModel(self._server)
         try:
-            for targets, value, value_quality in zip(row, sample.values, sample.quality, strict=True):
+            readings = zip(sample.values, sample.quality, strict=True)
+            for targets, reading in zip(row, readings, strict=True):
                 for target in targets:
-                    target.write(value, value_quality, time, clock)
+                    target.write(changes, reading, time, clock)
             for channel in (*self._channels.get(sample.meter, ()), *self._channels.get("", ())):
-                channel.heard(now, time, clock)
+                channel.heard(changes, now, time, clock)
+            changes.write()
         finally:
             self._library.IedServer_unlockDataModel(self._server)
         self._last[sample.meter] = sample
@@ -165,10 +230,12 @@ class Values:
         """Mark channels that have gone silent; ``time`` is the wall clock in milliseconds."""
         silent = [c for channels in self._channels.values() for c in channels if c.is_silent(now)]
         if silent:
+            changes = _Changes()
             self._library.IedServer_lockDataModel(self._server)
             try:
                 for channel in silent:
-                    channel.silence(time)
+                    channel.silence(changes, time)
+                changes.write()
             finally:
                 self._library.IedServer_unlockDataModel(self._server)
 
@@ -189,17 +256,17 @@ class _Channel:
         self._target = target
         self._heard: float | None = None
 
-    def heard(self, now: float, time: int, clock: int) -> None:
+    def heard(self, changes: _Changes, now: float, time: int, clock: int) -> None:
         if self._heard is None:
-            self._target.write(True, quality.GOOD, time, clock)
+            self._target.write(changes, (True, quality.GOOD), time, clock)
         self._heard = now
 
     def is_silent(self, now: float) -> bool:
         return self._heard is not None and now - self._heard > _CHANNEL_SILENT
 
-    def silence(self, time: int) -> None:
+    def silence(self, changes: _Changes, time: int) -> None:
         self._heard = None
-        self._target.write(False, quality.GOOD, time, quality.ACCURACY_MILLISECOND)
+        self._target.write(changes, (False, quality.GOOD), time, quality.ACCURACY_MILLISECOND)
 
 
 def stamp_unmapped(library: ctypes.CDLL, server: Pointer, devices: dict[str, BuiltDevice], time: int) -> None:
