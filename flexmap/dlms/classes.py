@@ -30,7 +30,6 @@ CLOCK_LN = bytes((0, 0, 1, 0, 0, 255))
 SAP_ASSIGNMENT_LN = bytes((0, 0, 41, 0, 0, 255))
 LOGICAL_DEVICE_NAME_LN = bytes((0, 0, 42, 0, 0, 255))
 SECURITY_SETUP_LN = bytes((0, 0, 43, 0, 0, 255))
-INVOCATION_COUNTER_LN = bytes((0, 0, 43, 1, 0, 255))
 
 REMOTE_DISCONNECT, REMOTE_RECONNECT = 1, 2
 """Methods of Disconnect control."""

@@ -76,9 +76,6 @@ class CounterStore(Protocol):
     def last_received(self, key: str, title: bytes) -> int:
         """Return the highest counter recorded of that peer under that key, 0 if none."""
 
-    def highest_received(self, key: str) -> int:
-        """Return the highest counter recorded of any peer under that key, 0 if none."""
-
     def record_received(self, key: str, title: bytes, counter: int) -> None:
         """Durably record the highest counter received of that peer."""
 
@@ -100,10 +97,6 @@ class MemoryCounterStore:
     def last_received(self, key: str, title: bytes) -> int:
         """Return the highest counter of a peer; see :class:`CounterStore`."""
         return self._received.get((key, title), 0)
-
-    def highest_received(self, key: str) -> int:
-        """Return the highest counter of any peer; see :class:`CounterStore`."""
-        return max((counter for (of, _), counter in self._received.items() if of == key), default=0)
 
     def record_received(self, key: str, title: bytes, counter: int) -> None:
         """Record the highest counter of a peer; see :class:`CounterStore`."""
@@ -219,11 +212,6 @@ class Ciphering:
         """Return the highest counter accepted of that peer, 0 if none."""
         state = self._peers.get(peer)
         return self._counters.last_received(self._key, peer) if state is None else state.last
-
-    def highest_received(self) -> int:
-        """Return the highest counter accepted of any peer: what an invocation counter object shows."""
-        held = max((state.last for state in self._peers.values()), default=0)
-        return max(held, self._counters.highest_received(self._key))
 
     def record(self, peer: bytes) -> None:
         """Make the peer's highest counter durable."""
