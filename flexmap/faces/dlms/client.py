@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self, cast
 
-from flexmap.dlms import classes
+from flexmap.dlms import axdr, classes
 from flexmap.dlms.acse import Mechanism
-from flexmap.dlms.apdu import DataAccessResult
+from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.axdr import Value
-from flexmap.dlms.client import AttributeReference, Client, ClientSettings, Exchange, T, drive
+from flexmap.dlms.client import AttributeReference, Client, ClientSettings, Exchange, ResultError, T, drive
 from flexmap.dlms.objects import ASSOCIATION_LN
 from flexmap.dlms.security import Ciphering, Keys, MemoryCounterStore
 from flexmap.dlms.selection import Selection
@@ -78,6 +78,13 @@ class DlmsConnection:
         for start in range(0, len(references), _LIST_SIZE):
             found += self._run(sap, client.get_with_list(references[start : start + _LIST_SIZE]))
         return found
+
+    def act(self, sap: int, class_id: int, logical_name: bytes, method: int) -> None:
+        """Call a method with the parameter integer(0); raises ResultError."""
+        parameter = axdr.encode("integer", 0)
+        reply = self._run(sap, self._client(sap).action(class_id, logical_name, method, parameter))
+        if reply.result != ActionResult.SUCCESS:
+            raise ResultError(reply.result)
 
     def object_list(self, sap: int) -> list[ListedObject]:
         """Return the objects that this client sees in a logical device."""
