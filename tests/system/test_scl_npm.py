@@ -1,0 +1,99 @@
+"""SCL files against validators that others wrote: npm's scl-template-validator and scl-lib, on Node."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flexmap.mapping.table import load_builtin
+from flexmap.model import Direction, Meter, Site
+from flexmap.scl.generate import FileKind, generate, product_icd
+
+NPM = Path(__file__).parent.parent / "npm"
+TYPES = load_builtin()
+
+
+def run(*command):
+    return subprocess.run(command, cwd=NPM, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="session")
+def validators():
+    """Install the validators into tests/npm/node_modules, once."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    stamp = NPM / "node_modules" / ".package-lock.json"
+    if not stamp.exists() or stamp.stat().st_mtime < (NPM / "package-lock.json").stat().st_mtime:
+        try:
+            result = run("npm", "ci", "--no-audit", "--no-fund")
+        except subprocess.TimeoutExpired:
+            pytest.skip("npm could not install the validators in time (registry not reachable?)")
+        if result.returncode:
+            pytest.skip(f"npm could not install the validators: {result.stderr.strip()[-300:]}")
+
+
+def node(*arguments):
+    result = run("node", "validate.mjs", *map(str, arguments))
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """A file of each kind for each type and direction, and the product ICDs."""
+    folder = tmp_path_factory.mktemp("scl")
+    for name in TYPES:
+        (folder / f"{name}.icd").write_bytes(product_icd(TYPES[name]))
+        for direction in Direction:
+            meters = tuple(
+                Meter(id=f"m{n}", type=name, ld=f"M{n}", sap=16 + n, direction=direction, location="Hall")
+                for n in (1, 2)
+            )
+            site = Site(name="Test", ied="FLEX1", meters=meters, types=TYPES)
+            for kind in FileKind:
+                (folder / f"{name}-{direction}.{kind}").write_bytes(generate(site, kind))
+    return folder
+
+
+def test_generated_files_have_no_issue(validators, files):
+    paths = sorted(files.iterdir())
+    assert len(paths) == 2 + 2 * 2 * 4
+    report = node(*paths)
+    for path in paths:
+        found = report[str(path)]
+        assert found["template"]["groups"] > 30
+        assert found["template"]["issues"] == []
+        assert found["library"]["nodeTypes"] >= 11
+        assert found["library"]["members"] > 20
+        assert found["library"]["issues"] == []
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ('<DO name="Proxy" type="FMSP_SPS"/>', "", "template", "Proxy"),
+        ('<DA name="pulsQty"', '<DA name="pulsQti"', "template", "pulsQty"),
+        ('<DA name="pulsQty"', '<DA name="pulsQti"', "library", "pulsQti is not in the namespace"),
+        ('doName="TotVAh"', 'doName="TotVArh"', "library", "names nothing"),
+    ],
+)
+def test_the_validators_do_see_faults(validators, files, tmp_path, case):
+    old, new, who, what = case
+    text = (files / "single-phase.icd").read_text()
+    assert old in text
+    path = tmp_path / "broken.icd"
+    path.write_text(text.replace(old, new))
+    issues = node(path)[str(path)][who]["issues"]
+    assert any(what in issue for issue in issues), issues
+
+
+def test_two_products_merge_without_renaming_a_type(validators, files):
+    merged = node("--merge", files / "single-phase-demand.scd", files / "three-phase.icd")
+    assert merged["edits"] > 0
+    assert merged["ids"]
+    assert all(identifier.startswith("FMTP_") for identifier in merged["ids"])
+    again = node("--merge", files / "single-phase-demand.scd", files / "single-phase.icd")
+    assert again["ids"] == []
