@@ -113,38 +113,6 @@ class AttributeReference(NamedTuple):
         return key + bytes((1, selector)) + self.selection.encode()
 
 
-class ObjectEntry(NamedTuple):
-    """One element of an association's object_list."""
-
-    class_id: int
-    version: int
-    logical_name: bytes
-    attributes: dict[int, int]
-    """Access mode by attribute: 0 none, 1 read, 2 write, 3 both."""
-    methods: dict[int, int]
-    """Access mode by method: 0 none, 1 access."""
-
-
-def parse_object_list(value: Value) -> list[ObjectEntry]:
-    """Return the elements of an object_list (class 15, attribute 2); raises ApduError if it is none."""
-    elements = value if isinstance(value, list) else None
-    if elements is None:
-        raise ApduError("an object list is an array")
-    try:
-        return [
-            ObjectEntry(
-                class_id,
-                version,
-                bytes(name),
-                {int(right[0]): int(right[1]) for right in attributes},
-                {int(right[0]): int(right[1]) for right in methods},
-            )
-            for class_id, version, name, (attributes, methods) in elements
-        ]
-    except (TypeError, ValueError, IndexError) as error:
-        raise ApduError(f"malformed object list: {error}") from None
-
-
 def drive(exchange: Exchange[T], transceive: Callable[[bytes], bytes]) -> T:
     """Run an exchange with a blocking ``transceive`` and return its result."""
     try:

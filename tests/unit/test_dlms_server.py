@@ -36,7 +36,6 @@ from flexmap.dlms.client import (
     ExceptionResponseError,
     ResultError,
     drive,
-    parse_object_list,
 )
 from flexmap.dlms.objects import ASSOCIATION_LN
 from flexmap.dlms.profile import EventKind, Limits
@@ -536,8 +535,10 @@ def test_action_parameter_in_blocks():
 def test_object_list_shows_the_rights_of_the_client_that_asks():
     def rights(kind):
         meter, _ = opened(kind)
-        elements = parse_object_list(meter.get(15, ASSOCIATION_LN, 2))
-        return {(entry.class_id, entry.logical_name): (entry.attributes, entry.methods) for entry in elements}
+        return {
+            (class_id, name): tuple({right[0]: right[1] for right in rights} for rights in access)
+            for class_id, _, name, access in meter.get(15, ASSOCIATION_LN, 2)
+        }
 
     public, reader, manager = rights("public"), rights("reader"), rights("management")
     assert set(public) == {(15, ASSOCIATION_LN), (8, classes.CLOCK_LN), (1, SERIAL)}
@@ -638,9 +639,3 @@ def test_sort_object_and_other_attributes_of_a_profile():
     assert meter.get(7, PROFILE, 4) == PERIOD
     assert [column[:3] for column in meter.get(7, PROFILE, 3)][1] == (3, ENERGY, 2)
     assert meter.get(7, PROFILE, 8) == 1440
-
-
-@pytest.mark.parametrize("value", [None, 3, [1], [(1, 0, b"")], [(1, 0, b"", (1, 2))]])
-def test_malformed_object_lists(value):
-    with pytest.raises(pdu.ApduError):
-        parse_object_list(value)
