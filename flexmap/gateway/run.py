@@ -108,6 +108,7 @@ class Service:
         self._stops: list[Callable[[], object]] = []
         """What undoes each step of the start, in its order."""
         self._faces: dict[str, Face] = {}
+        self._store: Store | None = None
         self._stopping = False
 
     async def start(self) -> None:
@@ -115,7 +116,7 @@ class Service:
         config = self._config
         mms.check_limits(config.mms.engine, config.site)
         scl = generate(config.site, FileKind.CID, address=Address(host=config.mms.host, port=config.mms.port))
-        store = self._open_store()
+        store = self._store = self._open_store()
         gateway = Gateway(self._reactor, config.site, store, self.metrics)
         last = store.last_samples()
         gateway.resume(list(last.values()))
@@ -150,8 +151,10 @@ class Service:
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Return whether every face serves, and its figures."""
         faces = {name: face.health() for name, face in self._faces.items()}
-        healthy = all(well for well, _ in faces.values()) and not self._stopping
-        return healthy, {name: {"healthy": well, **figures} for name, (well, figures) in faces.items()}
+        failing = self._store.failing if self._store else "not open"
+        parts = {name: {"healthy": well, **figures} for name, (well, figures) in faces.items()}
+        parts["store"] = {"healthy": not failing, "error": failing}
+        return all(part["healthy"] for part in parts.values()) and not self._stopping, parts
 
     def _open_store(self) -> Store:
         section = self._config.store

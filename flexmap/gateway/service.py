@@ -88,17 +88,15 @@ class Gateway:
         """Take samples from a source: all are stored; those newer than the last are served."""
         now = self._reactor.seconds()
         newest: dict[str, Sample] = {}
-        for sample in samples:
-            if sample.meter not in self._meters:
-                self._metrics.rejected.inc()
-                self._log.warn("sample of unknown meter {meter} dropped", meter=sample.meter)
-            elif sample.time > self.last[sample.meter].time or sample.meter in self._old:
+        known = self._of_this_site(samples)
+        for sample in known:
+            if sample.time > self.last[sample.meter].time or sample.meter in self._old:
                 self.last[sample.meter] = newest[sample.meter] = sample
                 self._arrived[sample.meter] = now
                 self._old.discard(sample.meter)
-        self._store.append(samples)
+        self._store.append(known)
         self._serve(list(newest.values()))
-        self._metrics.accepted.inc(len(samples))
+        self._metrics.accepted.inc(len(known))
         if newest:
             self._metrics.latency.observe(
                 max(0.0, self._reactor.seconds() - min(s.time for s in newest.values()) / 1000)
@@ -126,6 +124,24 @@ class Gateway:
         answer.addErrback(lambda failure: CommandResult(command.id, False, failure.getErrorMessage()))
         answer.addCallback(self._answered, command)
         return answer
+
+    def _of_this_site(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Return the samples that fit a meter of the site; the others are counted and dropped."""
+        known = [sample for sample in samples if self._fits(sample)]
+        if len(known) < len(samples):
+            self._metrics.rejected.inc(len(samples) - len(known))
+            strange = next(sample for sample in samples if not self._fits(sample))
+            self._log.warn(
+                "{count} samples dropped: the site has no meter {meter} with {width} points",
+                count=len(samples) - len(known),
+                meter=strange.meter,
+                width=len(strange.values),
+            )
+        return known
+
+    def _fits(self, sample: Sample) -> bool:
+        served = self.last.get(sample.meter)
+        return served is not None and len(served.values) == len(sample.values) == len(sample.quality)
 
     def _answered(self, result: CommandResult, command: Command) -> CommandResult:
         self._metrics.commands.labels("done" if result.done else "refused").inc()

@@ -81,7 +81,7 @@ def test_after_a_short_stop_no_second_and_no_energy_is_missing(clock, sink, sour
     assert [(each.meter, each.time) for each in again.samples] == [(each.meter, each.time) for each in whole]
     for one, other in zip(again.samples, whole, strict=True):
         # The register's own resolution is all that a restart can lose.
-        assert all(0 <= b - a <= 1 for a, b in zip(one.values[:5], other.values[:5], strict=True))
+        assert all(0 <= a - b <= 1 for a, b in zip(one.values[:5], other.values[:5], strict=True))
         assert one.values[5:] == other.values[5:]
 
 

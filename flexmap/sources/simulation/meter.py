@@ -275,4 +275,9 @@ def _on_grid(point: Point, value: Value) -> Value:
 
 
 def _from_register(point: Point, value: int) -> int:
-    return value * UNIT * int(10**point.scaler) if point.scaler > 0 else value * UNIT // int(10**-point.scaler)
+    """Return the counts with which a register goes on: the most that it can have shown as ``value``.
+
+    What was above the register's resolution is not stored; taken as lost, a register could fall back by one.
+    """
+    step = UNIT * int(10**point.scaler) if point.scaler > 0 else UNIT // int(10**-point.scaler)
+    return (value + 1) * step - 1
