@@ -29,6 +29,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 
+import msgspec
+
 from flexmap.dlms import acse
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms.acse import AcseError, Diagnostic
@@ -41,7 +43,9 @@ from flexmap.dlms.security import Ciphering, CounterStore, Keys, SecurityError
 from flexmap.dlms.wrapper import HEADER, VERSION, WrapperError, decode_datagram
 
 BROADCAST_SAP = 0x007F
-"""All-station address of the wrapper (IEC 62056-47): no logical device can have it."""
+"""All-station address of the wrapper (IEC 62056-47)."""
+_MAX_DATAGRAM_APDU = 0xFFFF - 20 - 8 - 8
+"""What a UDP datagram over IPv4 leaves for an APDU behind the wrapper's header."""
 _NO_ASSOCIATION = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE)
 _TOO_LONG = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.PDU_TOO_LONG)
 
@@ -86,9 +90,9 @@ class Server:
         return ciphering
 
     def open(
-        self, client_sap: int, server_sap: int, apdu: bytes, *, full: bool
+        self, client_sap: int, server_sap: int, apdu: bytes, *, limits: Limits, full: bool
     ) -> tuple[Association | None, bytes]:
-        """Return the association that an AARQ asks for, or none, and the AARE."""
+        """Return the association that an AARQ asks for, or none, and the AARE; ``full``: there is no room."""
 
         def report(kind: EventKind, reason: str) -> None:
             self._on_event(AssociationEvent(kind, client_sap, server_sap, reason))
@@ -102,7 +106,7 @@ class Server:
                 device,
                 client,
                 ciphering=None if client.keys is None else self.ciphering(client.keys),
-                limits=self.limits,
+                limits=limits,
                 random=self._random,
                 report=report,
             )
@@ -136,10 +140,11 @@ class Server:
 class Connection:
     """The associations of one peer: a TCP connection or a UDP address."""
 
-    __slots__ = ("_associations", "_deliver", "_rest", "_server", "backlog")
+    __slots__ = ("_associations", "_deliver", "_limits", "_rest", "_server", "backlog")
 
-    def __init__(self, server: Server, deliver: Callable[[bytes], None]) -> None:
+    def __init__(self, server: Server, deliver: Callable[[bytes], None], limits: Limits | None = None) -> None:
         self._server = server
+        self._limits = limits or server.limits
         self._deliver = deliver
         self._rest = b""
         self.backlog = False
@@ -161,7 +166,7 @@ class Connection:
             octets = self._rest + octets
         at, size = 0, len(octets)
         replies: list[bytes] = []
-        room = self._server.limits.max_replies
+        room = self._limits.max_replies
         while size - at >= 8 and room > 0:
             version, _, _, length = HEADER.unpack_from(octets, at)
             if version != VERSION:
@@ -193,7 +198,7 @@ class Connection:
         entry = self._associations.get(key)
         if entry is not None and apdu[:1] not in (b"\x60", b"\x62"):
             association, head = entry
-            reply = association.handle(apdu) if len(apdu) <= self._server.limits.max_pdu else _TOO_LONG
+            reply = association.handle(apdu) if len(apdu) <= self._limits.max_pdu else _TOO_LONG
         else:
             head = b"\x00\x01" + key[2:] + key[:2]
             reply = self._control(key, apdu, entry)
@@ -202,7 +207,7 @@ class Connection:
     def _control(self, key: bytes, apdu: bytes, entry: tuple[Association, bytes] | None) -> bytes:
         """Answer an AARQ, an RLRQ, or what comes without an association."""
         client_sap, server_sap = int.from_bytes(key[:2], "big"), int.from_bytes(key[2:], "big")
-        if server_sap == BROADCAST_SAP or not apdu:
+        if (server_sap == BROADCAST_SAP and server_sap not in self._server.devices) or not apdu:
             return b""
         if apdu[0] == acse.AARQ:
             return self._open(key, client_sap, server_sap, apdu, entry)
@@ -216,8 +221,8 @@ class Connection:
         if entry is not None:
             del self._associations[key]
             entry[0].close()
-        full = len(self._associations) >= self._server.limits.max_associations
-        association, aare = self._server.open(client_sap, server_sap, apdu, full=full)
+        full = len(self._associations) >= self._limits.max_associations
+        association, aare = self._server.open(client_sap, server_sap, apdu, limits=self._limits, full=full)
         if association is not None:
             head = b"\x00\x01" + key[2:] + key[:2]
             association.deliver = lambda reply: self._deliver(head + len(reply).to_bytes(2, "big") + reply)
@@ -246,13 +251,15 @@ class Datagrams:
         self._server = server
         self._deliver = deliver
         self._peers: OrderedDict[Hashable, Connection] = OrderedDict()
+        max_pdu = min(server.limits.max_pdu, _MAX_DATAGRAM_APDU)
+        self._limits = msgspec.structs.replace(server.limits, max_pdu=max_pdu)
 
     def receive(self, peer: Hashable, octets: bytes) -> bytes:
         """Return the reply to a datagram, empty if none is due; a datagram that is no frame is dropped."""
         connection = self._peers.get(peer)
         known = connection is not None
         if connection is None:
-            connection = Connection(self._server, lambda late: self._deliver(peer, late))
+            connection = Connection(self._server, lambda late: self._deliver(peer, late), self._limits)
         try:
             reply = connection.receive_datagram(octets)
         except WrapperError:
@@ -260,7 +267,7 @@ class Datagrams:
         if connection.associations:
             self._peers[peer] = connection
             self._peers.move_to_end(peer)
-            if len(self._peers) > self._server.limits.max_datagram_peers:
+            if len(self._peers) > self._limits.max_datagram_peers:
                 self._peers.popitem(last=False)[1].close()
         elif known:
             del self._peers[peer]

@@ -25,7 +25,7 @@ from dlms_toy import (
 )
 
 from flexmap.dlms import apdu as pdu
-from flexmap.dlms import axdr, classes, cosem_time, wrapper
+from flexmap.dlms import acse, axdr, classes, cosem_time, wrapper
 from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.client import (
@@ -639,3 +639,15 @@ def test_sort_object_and_other_attributes_of_a_profile():
     assert meter.get(7, PROFILE, 4) == PERIOD
     assert [column[:3] for column in meter.get(7, PROFILE, 3)][1] == (3, ENERGY, 2)
     assert meter.get(7, PROFILE, 8) == 1440
+
+
+def test_a_datagram_never_exceeds_what_udp_carries():
+    server, _ = toy_server()
+    port = server.datagrams(lambda peer, octets: None)
+    initiate = pdu.encode_initiate_request(pdu.InitiateRequest(conformance=0xFFFFFF, max_pdu=0))
+    aarq = acse.encode_aarq(acse.Aarq(context=1, mechanism=1, authentication=SECRET, user_information=initiate))
+    reply = port.receive("peer", wrapper.encode(2, SAP, aarq))
+    assert pdu.decode_initiate_response(acse.decode_aare(reply[8:]).user_information).max_pdu == 65499
+    long = b"\xc0\x03\xc1\x04" + (b"\0\7" + PROFILE + b"\2\0") * 4
+    reply = port.receive("peer", wrapper.encode(2, SAP, long))
+    assert 65400 < len(reply) <= 65507
