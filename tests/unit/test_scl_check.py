@@ -70,7 +70,10 @@ MUTANTS = [
     mutant("report-id", r'rptID="MTR01/brState"', 'rptID=""'),
     mutant("report-id", r'rptID="MTR01/brState"', 'rptID="MTR01/brEnergy"'),
     mutant("report-indexed", r'indexed="true"', 'indexed="false"'),
-    mutant("report-triggers", r'intgPd="900000"', 'intgPd="0"'),
+    mutant("report-triggers", r'(<TrgOps .*period=)"true"', r'\1"false"', at='brAllEnergy|<TrgOps dchg="false"'),
+    mutant(
+        "report-triggers", r'<TrgOps dchg="false".*/>', '<TrgOps gi="true"/>', at='brAllEnergy|<TrgOps gi="true"/>'
+    ),
     # Types.
     mutant("do-missing", r'\s*<DO name="Proxy" type="FMSP_SPS"/>', DROP, at='<LNodeType id="FMSP_LPHD"'),
     mutant("do-missing", r'\s*<DO name="SwTyp"[^/]*/>', DROP, at='<LNodeType id="FMSP_XSWI"'),
@@ -242,6 +245,32 @@ def test_a_schema_folder_can_be_named(tmp_path):
 def test_other_editions_are_said_not_to_be_checked_by_the_schema():
     text = FILES[CID].replace('version="2007" revision="B" release="4"', 'version="2007" revision="A"')
     assert [(f.rule, f.severity) for f in check(text.encode())] == [("edition", Severity.INFO)]
+
+
+FIRST_EDITION = """<SCL xmlns="http://www.iec.ch/61850/2003/SCL">
+  <IED name="simpleIO"><AccessPoint name="A"><Server><Authentication/><LDevice inst="IO">
+    <LN0 lnClass="LLN0" lnType="T" inst=""><DataSet name="D">
+      <FCDA ldInst="IO" lnClass="LLN0" doName="Mod" fc="ST"/>
+      <FCDA ldInst="IO" lnClass="LLN0" doName="Beh" fc="ST"/>
+    </DataSet></LN0>
+  </LDevice></Server></AccessPoint></IED>
+  <DataTypeTemplates>
+    <LNodeType id="T" lnClass="LLN0"><DO name="Mod" type="M"/></LNodeType>
+    <DOType id="M" cdc="INC"><DA name="stVal" bType="INT32" fc="ST"/></DOType>
+  </DataTypeTemplates>
+</SCL>
+"""
+
+
+def test_the_first_edition_is_not_measured_by_names_of_the_second():
+    found = [(finding.line, finding.rule) for finding in check(FIRST_EDITION.encode(), kind=ICD)]
+    assert found == [(1, "edition"), (2, "ied-name"), (2, "services-missing"), (5, "fcda-do")]
+
+
+def test_an_object_reference_may_stand_for_its_string():
+    text = FILES[CID].replace('name="setSrcRef" bType="ObjRef"', 'name="setSrcRef" bType="VisString129"')
+    assert text != FILES[CID]
+    assert check(text.encode(), kind=CID) == []
 
 
 def test_the_engine_s_abilities_do_not_bind_other_products():

@@ -61,6 +61,8 @@ class Context:
         self.line_of = document.line_of
         self.kind = kind
         self.abilities = abilities
+        self.first_edition = root.get("version", "2003") == "2003"
+        """Edition 1 has other classes (``Mod`` of class INC) and literals: the names of 2007B do not hold."""
         self.findings: list[Finding] = []
         self.ieds = children(root, "IED")
         templates = child(root, "DataTypeTemplates")

@@ -135,9 +135,9 @@ def _check_triggers(context: Context, control: Element, name: str) -> None:
     triggers = child(control, "TrgOps")
     period = number(control.get("intgPd"))
     periodic = triggers is not None and is_true(triggers.get("period"))
-    if periodic != (period > 0):
-        what = f"{name}: intgPd {period} and TrgOps period {'on' if periodic else 'off'}"
-        context.warning("report-triggers", control, what, "set both or neither")
+    if period > 0 and not periodic:
+        what = f"{name}: intgPd {period}, but TrgOps period is off"
+        context.warning("report-triggers", control, what, 'set period="true", or intgPd="0"')
     if triggers is not None and not any(is_true(triggers.get(key)) for key in ("dchg", "qchg", "dupd", "period")):
         what = f"{name}: no trigger but general interrogation"
         context.warning("report-triggers", triggers, what, "switch dchg and qchg on")

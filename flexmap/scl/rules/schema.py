@@ -42,7 +42,8 @@ def check(context: Context, folder: Path | None) -> None:
     edition = tuple(context.root.get(name, "") for name in ("version", "revision", "release"))
     if edition != EDITION:
         text = "".join(edition) or "2003"
-        what = f"edition {text}: the schema check knows 2007B4 only, and the names are those of 2007B"
+        names = "are not checked" if context.first_edition else "are taken for those of 2007B"
+        what = f"edition {text}: not checked against the schema (2007B4), and its names {names}"
         context.info("edition", context.root, what, "state version 2007, revision B, release 4 if it is that")
         return
     path = find(folder)

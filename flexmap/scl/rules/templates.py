@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from flexmap.scl import namespace
 from flexmap.scl.rules.context import Context, Element, child, children, descendants, text_of
 
+_SAME_TYPES = frozenset({("VisString129", "ObjRef"), ("ObjRef", "VisString129")})
+"""An object reference is a visible string of 129 characters; SCL files name ``SBO`` either way."""
 _SERVICE_REMEDY = "ctlModel decides: add it, or set ctlModel to status-only"
 
 
 def check(context: Context) -> None:
     """Check every type against the namespace."""
+    if context.first_edition:
+        return
     for node_type in context.node_types.values():
         _check_node_type(context, node_type)
     for object_type in context.object_types.values():
@@ -99,7 +103,7 @@ def _check_type(context: Context, element: Element, where: str, type_name: str, 
         return
     expected = namespace.basic_type(type_name)
     actual = element.get("bType", "")
-    if actual != expected:
+    if actual != expected and (expected, actual) not in _SAME_TYPES:
         context.error("da-type", element, f"{where} has bType {actual or '(none)'}", f'set bType="{expected}"')
         return
     structure = context.structures.get(element.get("type", ""))

@@ -29,7 +29,8 @@ _RANGES = {
 
 def check(context: Context) -> None:
     """Check the values of the templates and of every instance."""
-    _check_literals(context)
+    if not context.first_edition:
+        _check_literals(context)
     if context.templates is not None:
         for attribute in descendants(context.templates, "DA", "BDA"):
             _check_values(context, attribute, attribute)
@@ -37,7 +38,8 @@ def check(context: Context) -> None:
         for device in context.devices(ied):
             for node in children(device, "LN0", "LN"):
                 _check_node(context, node, bound=ied.get("type") == PRODUCT)
-            _check_root(context, ied, device)
+            if not context.first_edition:
+                _check_root(context, ied, device)
 
 
 def _check_literals(context: Context) -> None:
@@ -104,7 +106,8 @@ def _typed(context: Context, element: Element, type_name: str, depth: int = 0) -
 def _check_node(context: Context, node: Element, *, bound: bool) -> None:
     name = node_name(node)
     ln_type = node.get("lnType", "")
-    _check_namespace(context, node, name)
+    if not context.first_edition:
+        _check_namespace(context, node, name)
     for instance in children(node, "DOI"):
         data_object = instance.get("name", "")
         object_type = context.object_type(ln_type, data_object)
