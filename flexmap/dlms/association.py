@@ -289,7 +289,9 @@ class Opening:
         title = aarq.calling_title
         needed = ciphered or client.mechanism == Mechanism.HLS_GMAC
         expected = client.system_title
-        if needed and (title is None or len(title) != 8 or expected not in (None, title)):
+        own = None if self._ciphering is None else self._ciphering.title
+        # A client under our own title would share our nonces, and could send us our own messages back.
+        if needed and (title is None or len(title) != 8 or title == own or expected not in (None, title)):
             raise RefusalError("client system title", Diagnostic.CALLING_AP_TITLE_NOT_RECOGNIZED)
 
     def _initiate(self, aarq: Aarq, title: bytes) -> tuple[int, InitiateRequest]:

@@ -24,8 +24,8 @@ from dlms_toy import (
     toy_server,
 )
 
-from flexmap.dlms import apdu as pdu
 from flexmap.dlms import acse, axdr, classes, cosem_time, wrapper
+from flexmap.dlms import apdu as pdu
 from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.client import (
@@ -146,6 +146,7 @@ def test_rights_differ_by_client():
         ("management", {"protection": 0x20}, 13),
         ("management", {"keys": Keys(bytes(16), KEYS.gak)}, 13),
         ("management", {"keys": Keys(KEYS.guek, bytes(16))}, 13),
+        ("management", {"title": TITLE}, 3),
         ("public", {"max_pdu": 63}, 1),
     ],
 )
