@@ -59,7 +59,7 @@ def test_verify_fails_when_a_point_differs(demo, tmp_path):
     assert "energy-active-import" in done.stdout
 
 
-def test_read_shows_value_unit_quality_and_time(demo):
+def test_read_shows_value_quality_and_time(demo):
     (row,) = json.loads(read(demo, "mms", "/FLEXGWSM0001/MMXN1.Vol", "--json"))
     assert 200 < row["value"] < 260
     assert (row["unit"], row["quality"]) == ("V", "good")
