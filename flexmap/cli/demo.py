@@ -20,10 +20,15 @@ CONFIG_NAME = "demo.toml"
 _DEFAULT = DemoOptions()
 
 
-def default_state() -> Path:
-    """Return the folder of the demo's state: ``$XDG_STATE_HOME/flexmap/demo``."""
+def state_home() -> Path:
+    """Return the folder of the user's state: ``$XDG_STATE_HOME/flexmap``."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "flexmap" / "demo"
+    return Path(home) / "flexmap"
+
+
+def default_state() -> Path:
+    """Return the folder of the demo's state."""
+    return state_home() / "demo"
 
 
 @click.command()

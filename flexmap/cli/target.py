@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from flexmap.cli.demo import CONFIG_NAME, default_state
+from flexmap.cli.counters import ClientCounters
+from flexmap.cli.demo import CONFIG_NAME, default_state, state_home
 from flexmap.faces.dlms.client import Credentials
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
@@ -55,4 +56,14 @@ def credentials(name: str | None, path: Path | None) -> Credentials:
         known = ", ".join(client.name for client in config.dlms.client)
         raise ConfigurationError(f"there is no client '{name}'", where=str(config.path), remedy=f"known: {known}")
     profile = client_profile(client, secrets.load(config))
-    return Credentials(profile.sap, profile.mechanism, profile.secret, profile.keys, profile.policy)
+    if profile.keys is None:
+        return Credentials(profile.sap, profile.mechanism, profile.secret)
+    counters = ClientCounters(state_home() / "client.json")
+    return Credentials(
+        profile.sap,
+        profile.mechanism,
+        keys=profile.keys,
+        protection=profile.policy,
+        title=counters.title,
+        counters=counters,
+    )

@@ -20,6 +20,8 @@ from flexmap.model import ConfigurationError, Direction, Meter, MeterType, Site
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 FIRST_METER_SAP = 16
 LAST_SAP = 0x3FFF
+BROADCAST_SAP = 0x7F
+"""The all-station address, which no logical device can have."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -300,8 +302,8 @@ class _Check:
         self._name(meter.ld, f"{entry} ld", 64 - len(self._file.site.ied))
         if meter.ld == "GW":
             raise self._error(f"{entry} ld", "'GW' is the gateway's own logical device", "take another name")
-        if not FIRST_METER_SAP <= meter.sap <= LAST_SAP:
-            remedy = f"take one from {FIRST_METER_SAP} to {LAST_SAP}"
+        if not FIRST_METER_SAP <= meter.sap < LAST_SAP or meter.sap == BROADCAST_SAP:
+            remedy = f"take one from {FIRST_METER_SAP} to {LAST_SAP - 1} other than {BROADCAST_SAP} (broadcast)"
             raise self._error(f"{entry} sap", f"{meter.sap} is not a meter's server address", remedy)
         if meter.type not in self._types:
             known = ", ".join(sorted(self._types))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from flexmap.faces.interface import Face
 from flexmap.gateway.metrics import Metrics
@@ -17,6 +19,8 @@ from flexmap.model import Command, CommandResult, Event, Sample, Site
 from flexmap.sources.interface import Source
 from flexmap.store import Store
 
+TIME_LIMIT_OVER = "time-limit-over"
+"""Cause of a command that the meter did not answer in time; the AddCause of that name on MMS."""
 AGE_CHECK_SECONDS = 1.0
 COMMAND_TIMEOUT = 8.0
 """Seconds that a meter has to answer a command; less than the faces wait, so that they can say why."""
@@ -121,7 +125,7 @@ class Gateway:
         )
         answer = source.command(command)
         answer.addTimeout(COMMAND_TIMEOUT, cast("IReactorTime", self._reactor))
-        answer.addErrback(lambda failure: CommandResult(command.id, False, failure.getErrorMessage()))
+        answer.addErrback(self._unanswered, command)
         answer.addCallback(self._answered, command)
         return answer
 
@@ -142,6 +146,12 @@ class Gateway:
     def _fits(self, sample: Sample) -> bool:
         served = self.last.get(sample.meter)
         return served is not None and len(served.values) == len(sample.values) == len(sample.quality)
+
+    def _unanswered(self, failure: Failure, command: Command) -> CommandResult:
+        if failure.check(defer.TimeoutError):
+            return CommandResult(command.id, False, TIME_LIMIT_OVER)
+        self._log.failure("command for {meter}", failure, meter=command.meter)
+        return CommandResult(command.id, False, failure.getErrorMessage())
 
     def _answered(self, result: CommandResult, command: Command) -> CommandResult:
         self._metrics.commands.labels("done" if result.done else "refused").inc()

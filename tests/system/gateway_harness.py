@@ -5,8 +5,10 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -126,3 +128,38 @@ def flexmap(*arguments, timeout=60):
     return subprocess.run(
         [FLEXMAP, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+PUBLIC_AARQ = bytes.fromhex("601da109060760857405080101be10040e01000000065f1f040000001dffff")
+GET_CLOCK = bytes.fromhex("c001c100080000010000ff0200")
+
+
+class Poller(threading.Thread):
+    """A DLMS client that reads the clock as fast as it is answered, and notes each delay."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.delays = []
+        self.failure = None
+        self.done = threading.Event()
+        self._socket = socket.create_connection(("127.0.0.1", port), 5)
+
+    def run(self):
+        try:
+            self._exchange(PUBLIC_AARQ)
+            while not self.done.is_set():
+                start = time.monotonic()
+                assert self._exchange(GET_CLOCK)[:4] == b"\xc4\x01\xc1\x00"
+                self.delays.append(time.monotonic() - start)
+                time.sleep(0.002)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test gets to see it
+            self.failure = error
+
+    def _exchange(self, apdu):
+        self._socket.sendall(struct.pack(">HHHH", 1, 16, 1001, len(apdu)) + apdu)
+        answer = b""
+        while len(answer) < 8 or len(answer) < 8 + int.from_bytes(answer[6:8], "big"):
+            chunk = self._socket.recv(4096)
+            assert chunk, "the server closed the connection"
+            answer += chunk
+        return answer[8:]

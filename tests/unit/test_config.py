@@ -38,6 +38,7 @@ def test_the_demo_configuration_is_a_configuration(tmp_path):
         (('ld = "SM0002"', 'ld = "SM0001"'), "[[meter]] 'SM0002'", "stands already in [[meter]] 'SM0001'"),
         (('id = "SM0002"', 'id = "SM0001"'), "[[meter]] 'SM0001'", "id 'SM0001'"),
         (("sap = 1002", "sap = 1001"), "[[meter]] 'SM0002'", "sap 1001"),
+        (("sap = 1002", "sap = 127"), "sap", "broadcast"),
         (("sap = 1002", "sap = 1"), "sap", "1 is not a meter's server address"),
         (('ld = "SM0002"', 'ld = "GW"'), "ld", "gateway's own"),
         (('ld = "SM0002"', 'ld = "SM 2"'), "ld", "SM 2"),

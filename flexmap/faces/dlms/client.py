@@ -14,7 +14,7 @@ from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.axdr import Value
 from flexmap.dlms.client import AttributeReference, Client, ClientSettings, Exchange, ResultError, T, drive
 from flexmap.dlms.objects import ASSOCIATION_LN
-from flexmap.dlms.security import Ciphering, Keys, MemoryCounterStore
+from flexmap.dlms.security import Ciphering, CounterStore, Keys, MemoryCounterStore
 from flexmap.dlms.selection import Selection
 from flexmap.dlms.wrapper import HEADER, VERSION
 from flexmap.model import RemoteError
@@ -31,6 +31,10 @@ class Credentials(NamedTuple):
     password: bytes = b""
     keys: Keys | None = None
     protection: int = 0
+    title: bytes = b""
+    """System title of the client, eight octets; needed with keys."""
+    counters: CounterStore = MemoryCounterStore()
+    """Where the client's invocation counters are kept; the default forgets them with the process."""
 
 
 class ListedObject(NamedTuple):
@@ -51,9 +55,7 @@ class DlmsConnection:
         self._clients: dict[int, Client] = {}
         self._ciphering: Ciphering | None = None
         if credentials.keys is not None:
-            # A title of its own for each run: its invocation counters may start at 1.
-            title = b"FMX" + os.urandom(5)
-            self._ciphering = Ciphering(credentials.keys, title, MemoryCounterStore())
+            self._ciphering = Ciphering(credentials.keys, credentials.title, credentials.counters)
         try:
             self._socket = socket.create_connection((host, port), timeout)
         except OSError as error:

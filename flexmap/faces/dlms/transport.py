@@ -57,6 +57,7 @@ class WrapperProtocol(Protocol):
         self._connection: Connection | None = None
         self._idle: DelayedCall | None = None
         self._heard = 0.0
+        self._paused = False
         self._peer = ""
 
     def connectionMade(self) -> None:
@@ -73,6 +74,11 @@ class WrapperProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Answer what has come."""
         self._heard = self._factory.reactor.seconds()
+        self._answer(data)
+        while self._connection is not None and self._connection.backlog and not self._paused:
+            self._answer(b"")
+
+    def _answer(self, data: bytes) -> None:
         connection = self._connection
         if connection is None:
             return
@@ -97,11 +103,15 @@ class WrapperProtocol(Protocol):
 
     def pauseProducing(self) -> None:
         """Read no more requests until the peer has taken its replies."""
+        self._paused = True
         self._socket.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Read on."""
+        """Answer what was left waiting, and read on."""
+        self._paused = False
         self._socket.resumeProducing()
+        if self._connection is not None and self._connection.backlog:
+            self.dataReceived(b"")
 
     def stopProducing(self) -> None:
         """Nothing more will be written: the connection ends."""
