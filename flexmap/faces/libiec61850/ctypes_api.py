@@ -42,8 +42,8 @@ WaitHandler = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_bool, c_bool)
 """(action, parameter, ctlVal, test, synchroCheck) → ControlHandlerResult"""
 OperateHandler = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_bool)
 """(action, parameter, ctlVal, test) → ControlHandlerResult"""
-ReportHandler = CFUNCTYPE(None, c_void_p, c_void_p)
-"""(parameter, report)"""
+RcbEventHandler = CFUNCTYPE(None, c_void_p, c_void_p, c_void_p, c_int, c_char_p, c_int)
+"""(parameter, report control block, client, event, parameter name, error)"""
 
 # CheckHandlerResult
 CONTROL_ACCEPTED = -1
@@ -155,6 +155,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "IedServer_updateInt64AttributeValue": (None, (_P, _P, c_int64)),
     "IedServer_updateBooleanAttributeValue": (None, (_P, _P, c_bool)),
     "IedServer_updateDbposValue": (None, (_P, _P, c_int)),
+    "IedServer_setRCBEventHandler": (None, (_P, RcbEventHandler, _P)),
+    "ReportControlBlock_getRptEna": (c_bool, (_P,)),
     "IedServer_updateQuality": (None, (_P, _P, c_uint16)),
     # control
     "IedServer_setControlHandler": (None, (_P, _P, OperateHandler, _P)),

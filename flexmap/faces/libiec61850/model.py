@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from flexmap.faces.libiec61850.ctypes_api import BASIC_TYPES, FC, Pointer
 from flexmap.faces.libiec61850.document import Attribute, DataObject, DataSet, Device, Ied, Node, Report
+from flexmap.faces.libiec61850.reports import ReportBlock
 from flexmap.model import ConfigurationError
 
 _INTEGERS = {"INT8", "INT16", "INT24", "INT32", "INT64", "INT128"}
@@ -40,8 +41,7 @@ class Control(NamedTuple):
 class BuiltDevice:
     """What can be reached in one logical device, by ``LN.DO.attribute`` path."""
 
-    def __init__(self, members: dict[str, list[int]]) -> None:
-        self.members = members
+    def __init__(self) -> None:
         self.leaves: dict[str, Leaf] = {}
         self.controls: dict[str, Control] = {}
 
@@ -52,6 +52,7 @@ class BuiltModel(NamedTuple):
     pointer: Pointer
     devices: dict[str, BuiltDevice]
     """By ``inst`` of the logical device."""
+    reports: dict[Pointer, ReportBlock]
 
 
 def build(library: ctypes.CDLL, ied: Ied) -> BuiltModel:
@@ -62,31 +63,42 @@ def build(library: ctypes.CDLL, ied: Ied) -> BuiltModel:
     members = _number_members(ied)
     pointer = library.IedModel_create(None)
     library.IedModel_setIedNameForDynamicModel(pointer, ied.name.encode())
-    devices = {
-        device.inst: _Builder(library, device, members[device.inst]).build(pointer) for device in ied.devices
-    }
-    return BuiltModel(pointer, devices)
+    built = BuiltModel(pointer, {}, {})
+    for device in ied.devices:
+        built.devices[device.inst] = _Builder(library, device, members, built.reports).build(pointer)
+    return built
 
 
-def _number_members(ied: Ied) -> dict[str, dict[str, list[int]]]:
-    """Give every data set member of the IED a number; return them by device and MMS name."""
-    members: dict[str, dict[str, list[int]]] = {device.inst: {} for device in ied.devices}
+_Members = dict[tuple[str, str], list[int]]
+"""Numbers of the data set members, by device and MMS name."""
+
+
+def _number_members(ied: Ied) -> _Members:
+    members: _Members = {}
     number = itertools.count()
     for device in ied.devices:
         for node in device.nodes:
             for data_set in node.data_sets:
-                for inst, item in data_set.members:
-                    members.setdefault(inst, {}).setdefault(item, []).append(next(number))
+                for member in data_set.members:
+                    members.setdefault(member, []).append(next(number))
     return members
 
 
 class _Builder:
     """Builds one logical device."""
 
-    def __init__(self, library: ctypes.CDLL, device: Device, members: dict[str, list[int]]) -> None:
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        device: Device,
+        members: _Members,
+        reports: dict[Pointer, ReportBlock],
+    ) -> None:
         self._library = library
         self._device = device
-        self._built = BuiltDevice(members)
+        self._members = members
+        self._reports = reports
+        self._built = BuiltDevice()
         self._values: dict[str, str] = {}
 
     def build(self, model: Pointer) -> BuiltDevice:
@@ -105,7 +117,7 @@ class _Builder:
         for data_set in node.data_sets:
             self._data_set(data_set, pointer)
         for report in node.reports:
-            self._report(report, pointer)
+            self._report(report, pointer, node)
 
     def _object(self, data_object: DataObject, parent: Pointer, node: str, path: str) -> None:
         pointer = self._library.DataObject_create(data_object.name.encode(), parent, data_object.count)
@@ -139,16 +151,16 @@ class _Builder:
             for child in attribute.children:
                 self._attribute(child, pointer, node, f"{path}.{child.name}")
             return
-        members = self._members(f"{node}${attribute.fc}${path.replace('.', '$')}")
+        members = self._containing(f"{node}${attribute.fc}${path.replace('.', '$')}")
         self._built.leaves[f"{node}.{path}"] = Leaf(pointer, attribute.basic_type, attribute.fc, members)
         text = self._values.get(path, attribute.default)
         if text is not None and not attribute.count:
             self._initial_value(attribute, pointer, text, f"{self._device.inst}/{node}.{path}")
 
-    def _members(self, item: str) -> tuple[int, ...]:
+    def _containing(self, item: str) -> tuple[int, ...]:
         numbers: list[int] = []
         while item:
-            numbers += self._built.members.get(item, ())
+            numbers += self._members.get((self._device.inst, item), ())
             item = item.rpartition("$")[0]
         return tuple(numbers)
 
@@ -172,10 +184,10 @@ class _Builder:
             name = item if inst == self._device.inst else f"{inst}/{item}"
             self._library.DataSetEntry_create(pointer, name.encode(), -1, None)
 
-    def _report(self, report: Report, node: Pointer) -> None:
-        self._library.ReportControlBlock_create(
+    def _report(self, report: Report, parent: Pointer, node: Node) -> None:
+        pointer = self._library.ReportControlBlock_create(
             report.name.encode(),
-            node,
+            parent,
             report.id.encode() if report.id else None,
             report.buffered,
             report.data_set.encode() if report.data_set else None,
@@ -185,6 +197,14 @@ class _Builder:
             report.buffer_time,
             report.integrity_period,
         )
+        members = [
+            number
+            for data_set in node.data_sets
+            if data_set.name == report.data_set
+            for member in data_set.members
+            for number in self._members[member]
+        ]
+        self._reports[pointer] = ReportBlock(report.buffered, report.triggers, frozenset(members))
 
 
 def _integer(attribute: Attribute, text: str) -> int:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from flexmap.faces.libiec61850.ctypes_api import Pointer
-from flexmap.faces.libiec61850.model import BuiltDevice, Leaf
+from flexmap.faces.libiec61850.model import BuiltDevice, BuiltModel, Leaf
+from flexmap.faces.libiec61850.reports import Awaited
 from flexmap.mapping import cdc
 from flexmap.mapping.quality import time_quality
 from flexmap.model import ConfigurationError, Meter, Point, Reference, Sample, Site, Value, quality
@@ -71,20 +72,21 @@ class _Changes:
     each member.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, awaited: Awaited) -> None:
+        self._awaited = awaited
         self._values: list[tuple[_Attribute, bool | float]] = []
         self._qualities: list[tuple[_Attribute, int]] = []
 
     def value(self, attribute: _Attribute, value: bool | float) -> None:
         """Take a new value."""
-        if attribute.members:
+        if self._awaited.value(attribute.members):
             self._values.append((attribute, value))
         else:
             attribute.silent(value)
 
     def quality(self, attribute: _Attribute, value: int) -> None:
         """Take a new quality."""
-        if attribute.members:
+        if self._awaited.quality(attribute.members):
             self._qualities.append((attribute, value))
         else:
             attribute.silent(value)
@@ -146,13 +148,14 @@ class _Target:
 class Values:
     """Writes samples into a running server's model."""
 
-    def __init__(self, library: ctypes.CDLL, server: Pointer, site: Site, devices: dict[str, BuiltDevice]) -> None:
+    def __init__(self, library: ctypes.CDLL, server: Pointer, site: Site, built: BuiltModel) -> None:
         """Resolve every point of every meter, and mark each as never read.
 
         Raises ConfigurationError naming the point if the SCL document does not have it.
         """
         self._library = library
         self._server = server
+        self._awaited = Awaited(library, server, built.reports)
         self._rows: dict[str, list[tuple[_Target, ...]]] = {}
         self._last: dict[str, Sample] = {}
         self._index = {meter.id: site.type_of(meter).index for meter in site.meters}
@@ -160,13 +163,13 @@ class Values:
         self.samples = 0
         self.skipped = 0
         for meter in site.meters:
-            device = devices.get(meter.ld)
+            device = built.devices.get(meter.ld)
             if device is None:
                 raise _missing(meter, f"logical device {meter.ld}")
             self._rows[meter.id] = [
                 tuple(self._targets(meter, point, device)) for point in site.type_of(meter).points
             ]
-        self._channels = self._find_channels(site, devices)
+        self._channels = self._find_channels(site, built.devices)
 
     def _targets(self, meter: Meter, point: Point, device: BuiltDevice) -> Iterator[_Target]:
         yield self._target(meter, point.reference_for(meter.direction), device)
@@ -183,7 +186,7 @@ class Values:
         if value.basic_type not in _KINDS:
             raise _missing(meter, f"{path}.{place.attribute} of a type for values, not {value.basic_type}")
         target = _Target(self._library, self._server, value, q, t)
-        changes = _Changes()
+        changes = _Changes(self._awaited)
         target.write(changes, (None, quality.NEVER_READ), 0, quality.ACCURACY_MILLISECOND)
         changes.write()
         return target
@@ -210,7 +213,7 @@ class Values:
             return
         clock = time_quality(sample.clock_status)
         time = sample.time
-        changes = _Changes()
+        changes = _Changes(self._awaited)
         self._library.IedServer_lockDataModel(self._server)
         try:
             readings = zip(sample.values, sample.quality, strict=True)
@@ -227,10 +230,14 @@ class Values:
         self.samples += 1
 
     def tick(self, now: float, time: int) -> None:
-        """Mark channels that have gone silent; ``time`` is the wall clock in milliseconds."""
+        """Mark channels that have gone silent, forget reports whose client has gone.
+
+        ``now`` is a monotonic clock in seconds, ``time`` the wall clock in milliseconds.
+        """
+        self._awaited.refresh()
         silent = [c for channels in self._channels.values() for c in channels if c.is_silent(now)]
         if silent:
-            changes = _Changes()
+            changes = _Changes(self._awaited)
             self._library.IedServer_lockDataModel(self._server)
             try:
                 for channel in silent:

@@ -108,7 +108,7 @@ class Worker:
         built = model.build(library, ied)
         server = Server(library, built.pointer, ied, self._tick)
         stamp_unmapped(library, server.pointer, built.devices, _wall_clock())
-        values = Values(library, server.pointer, frame.site, built.devices)
+        values = Values(library, server.pointer, frame.site, built)
         self._controls = Controls(library, self._send_command, values.last, self._bus.log, frame.command_timeout)
         self._controls.install(server.pointer, frame.site, built.devices)
         self._server, self._values = server, values
