@@ -12,15 +12,13 @@ from flexmap.dlms import axdr, cosem_time
 from flexmap.dlms.apdu import DLMS_VERSION
 from flexmap.dlms.objects import (
     ASSOCIATION_LN,
-    AUTHENTICATED,
-    EVERYONE,
     AssociationContext,
     Attribute,
     Method,
     ObjectDefinition,
-    Role,
     Rows,
 )
+from flexmap.dlms.profile import AUTHENTICATED, EVERYONE, Role
 from flexmap.dlms.selection import BY_ENTRY, BY_RANGE, CaptureObject, Selection
 
 DATA, REGISTER, EXTENDED_REGISTER, PROFILE_GENERIC, CLOCK = 1, 3, 4, 7, 8

@@ -11,35 +11,19 @@ when it is read::
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from flexmap.dlms import axdr
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
+from flexmap.dlms.profile import AUTHENTICATED, ClientProfile, Role
 from flexmap.dlms.selection import Selection
 from flexmap.model.error import ConfigurationError, RemoteError
 
-if TYPE_CHECKING:
-    from flexmap.dlms.profile import ClientProfile
-
 ASSOCIATION_LN = bytes((0, 0, 40, 0, 0, 255))
 """Logical name of the current association."""
-
-
-class Role(enum.IntFlag):
-    """What kind of client an access right is for."""
-
-    NOBODY = 0
-    PUBLIC = 1
-    READER = 2
-    MANAGEMENT = 4
-
-
-EVERYONE = Role.PUBLIC | Role.READER | Role.MANAGEMENT
-AUTHENTICATED = Role.READER | Role.MANAGEMENT
 
 
 class Rows(NamedTuple):

@@ -7,11 +7,23 @@ import enum
 import msgspec
 
 from flexmap.dlms.acse import Mechanism
-from flexmap.dlms.objects import Role
 from flexmap.dlms.security import Keys
 from flexmap.model.error import ConfigurationError
 
 PUBLIC_SAP, READER_SAP, MANAGEMENT_SAP = 16, 2, 1
+
+
+class Role(enum.IntFlag):
+    """What kind of client an access right is for."""
+
+    NOBODY = 0
+    PUBLIC = 1
+    READER = 2
+    MANAGEMENT = 4
+
+
+EVERYONE = Role.PUBLIC | Role.READER | Role.MANAGEMENT
+AUTHENTICATED = Role.READER | Role.MANAGEMENT
 
 
 class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from flexmap.dlms import security
 from flexmap.dlms.acse import Mechanism
-from flexmap.dlms.objects import Role
-from flexmap.dlms.profile import ClientProfile
+from flexmap.dlms.profile import ClientProfile, Role
 from flexmap.dlms.security import Keys
 from flexmap.gateway.config import DlmsClient
 from flexmap.gateway.secrets import Secret

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from flexmap.dlms import axdr, classes, cosem_time
 from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
-from flexmap.dlms.objects import EVERYONE, LogicalDevice, Pending, Role, Rows, Schema, SelectionError
-from flexmap.dlms.profile import AssociationEvent, ClientProfile, Limits
+from flexmap.dlms.objects import LogicalDevice, Pending, Rows, Schema, SelectionError
+from flexmap.dlms.profile import EVERYONE, AssociationEvent, ClientProfile, Limits, Role
 from flexmap.dlms.security import AUTHENTICATED_ENCRYPTED, Keys, MemoryCounterStore
 from flexmap.dlms.selection import CaptureObject, EntrySelection, Selection
 from flexmap.dlms.server import Server

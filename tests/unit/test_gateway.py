@@ -6,8 +6,7 @@ from twisted.internet.task import Clock
 from flexmap.dlms import wrapper
 from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.client import Client, ClientSettings, ResultError, drive
-from flexmap.dlms.objects import Role
-from flexmap.dlms.profile import ClientProfile
+from flexmap.dlms.profile import ClientProfile, Role
 from flexmap.faces.dlms.face import DlmsFace, DlmsSettings
 from flexmap.gateway.metrics import Metrics
 from flexmap.gateway.service import COMMAND_TIMEOUT, Gateway

@@ -11,8 +11,8 @@ from twisted.logger import Logger
 import flexmap
 from flexmap.dlms import axdr, classes
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
-from flexmap.dlms.objects import EVERYONE, LogicalDevice, Pending, RowSource, Schema
-from flexmap.dlms.profile import ClientProfile
+from flexmap.dlms.objects import LogicalDevice, Pending, RowSource, Schema
+from flexmap.dlms.profile import EVERYONE, ClientProfile
 from flexmap.faces.dlms.objects import (
     PROFILE_STATUS_LN,
     MeterObjects,

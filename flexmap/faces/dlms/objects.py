@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from flexmap.dlms import axdr, classes
-from flexmap.dlms.objects import EVERYONE, ObjectDefinition, Schema
+from flexmap.dlms.objects import ObjectDefinition, Schema
+from flexmap.dlms.profile import EVERYONE
 from flexmap.dlms.selection import CaptureObject
 from flexmap.mapping import value as values
 from flexmap.model import EventLog, LocalError, MeterType, Part, Point, Register, Value, obis
