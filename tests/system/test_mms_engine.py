@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -72,6 +74,18 @@ def test_initial_values_of_the_scl_document_are_served(running):
 def test_the_gateways_channel_is_alive_while_samples_arrive(running):
     _, client = running
     assert client.read(ref="FMTESTGW/LCCH1.ChLiv", fc="ST")[0] is True
+
+
+def test_the_channel_is_dead_after_ten_silent_seconds_and_when_only_quality_changes():
+    script = Path(__file__).parent / "mms_channel.py"
+    said = subprocess.run([sys.executable, script], capture_output=True, check=True, text=True, timeout=30).stdout
+    assert said.splitlines() == [
+        "never-read False 0",
+        "heard True 5000",
+        "quiet True 5000",
+        "silent False 16000",
+        "again True 17000",
+    ]
 
 
 def test_a_site_wide_data_set_spans_logical_devices(running):

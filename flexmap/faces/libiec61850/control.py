@@ -103,7 +103,7 @@ class Controls:
 
     def resolve(self, result: CommandResult) -> None:
         """Take the meter's answer to an open command; one that nobody waits for any more is dropped."""
-        if any(waiting.id == result.id for waiting in self._open.values()):
+        if any(waiting.id == result.id for waiting in tuple(self._open.values())):
             self._results[result.id] = result
 
     def refusal(self, subject: tuple[str, str], value: bool, *, test: bool) -> str:
@@ -120,6 +120,10 @@ class Controls:
     def open(self, subject: tuple[str, str], value: bool, origin: str) -> None:
         """Ask the core to carry out a command."""
         command = Command(next(self._ids), *subject, value, origin)
+        earlier = self._open.get(subject)
+        if earlier is not None:
+            # Its client had left before the answer came.
+            self._results.pop(earlier.id, None)
         self._open[subject] = _Open(command.id, time.monotonic() + self._timeout)
         self.count += 1
         self._send(command)

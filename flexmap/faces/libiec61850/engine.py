@@ -211,6 +211,9 @@ class LibIec61850Engine:
         if self._stopping is not None:
             stopping, self._stopping = self._stopping, None
             stopping.callback(None)
+            if self._started is not None:
+                started, self._started = self._started, None
+                started.errback(LocalError("the MMS engine was stopped before it served"))
             return
         if self._started is not None and self._failures >= self.START_TRIES:
             started, self._started = self._started, None

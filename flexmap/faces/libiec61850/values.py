@@ -220,14 +220,20 @@ class Values:
             for targets, reading in zip(row, readings, strict=True):
                 for target in targets:
                     target.write(changes, reading, time, clock)
-            for channel in (*self._channels.get(sample.meter, ()), *self._channels.get("", ())):
-                channel.heard(changes, now, time, clock)
+            if self._is_new(sample):
+                for channel in (*self._channels.get(sample.meter, ()), *self._channels.get("", ())):
+                    channel.heard(changes, now, time, clock)
             changes.write()
         finally:
             self._library.IedServer_unlockDataModel(self._server)
         self._last[sample.meter] = sample
         self.points += len(row)
         self.samples += 1
+
+    def _is_new(self, sample: Sample) -> bool:
+        """Tell whether a meter has spoken: neither never read, nor the last sample again with another quality."""
+        last = self._last.get(sample.meter)
+        return sample.time > (0 if last is None else last.time)
 
     def tick(self, now: float, time: int) -> None:
         """Mark channels that have gone silent, forget reports whose client has gone.

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterable
 
 import msgspec
@@ -154,7 +156,12 @@ def main() -> None:
     """Run the worker on the socket that the core left at descriptor 3."""
     # Ctrl-C in a terminal reaches the whole process group; when to end is the core's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    worker = Worker(Bus(socket.socket(fileno=BUS_FD)))
-    worker.run()
+    code = 1
+    try:
+        Worker(Bus(socket.socket(fileno=BUS_FD))).run()
+        code = 0
+    except Exception:  # noqa: BLE001 - the core logs it and starts another worker
+        traceback.print_exc()
     # The library's threads and the interpreter's end get in each other's way; there is nothing left to save.
-    os._exit(0)
+    sys.stderr.flush()
+    os._exit(code)
