@@ -47,7 +47,6 @@ RcbEventHandler = CFUNCTYPE(None, c_void_p, c_void_p, c_void_p, c_int, c_char_p,
 
 # CheckHandlerResult
 CONTROL_ACCEPTED = -1
-CONTROL_TEMPORARILY_UNAVAILABLE = 2
 CONTROL_OBJECT_ACCESS_DENIED = 3
 # ControlHandlerResult
 CONTROL_RESULT_FAILED = 0
@@ -109,11 +108,9 @@ BASIC_TYPES = {
 _P = c_void_p
 _S = c_char_p
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "LibIEC61850_getVersionString": (_S, ()),
     # model
     "IedModel_create": (_P, (_S,)),
     "IedModel_setIedNameForDynamicModel": (None, (_P, _S)),
-    "IedModel_destroy": (None, (_P,)),
     "LogicalDevice_createEx": (_P, (_S, _P, _S)),
     "LogicalNode_create": (_P, (_S, _P)),
     "DataObject_create": (_P, (_S, _P, c_int)),
@@ -136,7 +133,6 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "IedServerConfig_enableOwnerForRCB": (None, (_P, c_bool)),
     "IedServerConfig_setReportSetting": (None, (_P, c_uint8, c_bool)),
     "IedServer_createWithConfig": (_P, (_P, _P, _P)),
-    "IedServer_destroy": (None, (_P,)),
     "IedServer_setLocalIpAddress": (None, (_P, _S)),
     "IedServer_setServerIdentity": (None, (_P, _S, _S, _S)),
     "IedServer_setWriteAccessPolicy": (None, (_P, c_int, c_int)),
