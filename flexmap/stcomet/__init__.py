@@ -1,0 +1,1 @@
+"""The STCOMET meter: metrology, tasks and messages, firmware, the FLEXMETER payload."""
