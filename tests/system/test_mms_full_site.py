@@ -103,3 +103,12 @@ def test_reports_come_again_after_a_client_broke_off(served):
             assert len(client.poll(milliseconds=500)) == 1
             client.kill()
         engine.wait(lambda status: status["clients"] == 0)
+
+
+def test_a_control_block_stays_enabled_through_quiet_seconds(served):
+    site, engine, _ = served
+    with Rust(engine.port) as client:
+        client.enable(ref=f"{site.ied}SM3/LLN0.RP.urMeas01")
+        assert client.poll(milliseconds=2500) == []
+        engine.update(full.samples(site, TIME + 5000, turn=5)[3])
+        assert len(client.poll(milliseconds=500)) == 1

@@ -149,11 +149,3 @@ def test_a_buffered_report_resumes_behind_the_entry_id_without_a_gap(engine):
 def test_an_unknown_entry_id_is_refused(engine):
     with Rust(engine.port) as client, pytest.raises(RustError, match="ObjectValueInvalid"):
         client.enable(ref=BRCB, entry_id="0102030405060708")
-
-
-def test_a_control_block_stays_enabled_through_quiet_seconds(engine):
-    with Rust(engine.port) as client:
-        client.enable(ref=URCB)
-        assert client.poll(milliseconds=2500) == []
-        power(engine, 9.0, second=3)
-        assert [report["values"][POWER][0] for report in reports(client)] == [[9.0]]
