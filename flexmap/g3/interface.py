@@ -1,7 +1,7 @@
 """The seams between the layers of a G3-PLC node: who calls whom with what.
 
-Every layer is a state machine without sockets or a clock of its own: time comes from a :class:`Scheduler`, which is
-virtual in simulations and tests and a Twisted reactor in real time; randomness is a :class:`Random` passed in.
+Every layer is a state machine without sockets or a clock of its own: time comes from a :class:`Scheduler`, which
+is virtual in simulations and tests and a Twisted reactor in real time; randomness is a :class:`Random` passed in.
 
     application (UDP)
     ADP     sixlowpan, loadng, bootstrap        uses Mac, is a MacUser
