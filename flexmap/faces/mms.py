@@ -1,24 +1,18 @@
-"""The MMS face: what an engine behind it must do, and the choice of one.
+"""What an engine of the MMS face must do (:mod:`flexmap.faces.mms_engines` has them).
 
-Engines: ``libiec61850`` (a worker process on the field's reference library, small sites). An engine is given a
-site with the SCL document that clients were given, then samples; it hands out commands.
+An engine is given a site with the SCL document that clients were given, then samples; it hands out commands.
 """
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import msgspec
+from twisted.internet.defer import Deferred
 
-from flexmap.model import Command, CommandResult, ConfigurationError, Sample, Site
-
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
-OnCommand = Callable[[Command], "Deferred[CommandResult]"]
-"""Carries out a command of an MMS client; fires when the meter has answered."""
+from flexmap.faces.interface import OnCommand
+from flexmap.model import Sample, Site
 
 
 class MmsStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,28 +55,3 @@ class MmsEngine(typing.Protocol):
 
     def stop(self) -> Deferred[None]:
         """Stop serving; fires when everything is released."""
-
-
-def engine(name: str) -> MmsEngine:
-    """Return a new engine by its name in the configuration.
-
-    Raises ConfigurationError if there is none of that name.
-    """
-    from flexmap.faces.libiec61850.engine import LibIec61850Engine  # noqa: PLC0415 - engines import this module
-
-    if name == LibIec61850Engine.NAME:
-        return LibIec61850Engine()
-    raise ConfigurationError(
-        f"no MMS engine '{name}'", where="mms.engine", remedy=f"known engines: {LibIec61850Engine.NAME}"
-    )
-
-
-def check_limits(name: str, site: Site) -> None:
-    """Check a site against what the engine can hold.
-
-    Raises ConfigurationError naming the limit and the way out.
-    """
-    from flexmap.faces.libiec61850 import limits  # noqa: PLC0415 - engines import this module
-
-    if name == limits.ENGINE:
-        limits.check_limits(site)

@@ -25,7 +25,7 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 
-from flexmap.faces import mms
+from flexmap.faces import mms_engines
 from flexmap.faces.dlms.face import DlmsFace, DlmsSettings
 from flexmap.faces.interface import Face
 from flexmap.faces.mms_face import MmsFace
@@ -114,7 +114,7 @@ class Service:
     async def start(self) -> None:
         """Start every part; fires when clients can connect, fails with FlexmapError if one cannot start."""
         config = self._config
-        mms.check_limits(config.mms.engine, config.site)
+        mms_engines.check_limits(config.mms.engine, config.site)
         scl = generate(config.site, FileKind.CID, address=Address(host=config.mms.host, port=config.mms.port))
         store = self._store = self._open_store()
         gateway = Gateway(self._reactor, config.site, store, self.metrics)
@@ -123,7 +123,7 @@ class Service:
         for section in config.sources:
             gateway.add_source(section.name, self._source(section, last), section.max_age)
         dlms = DlmsFace(self._reactor, config.site, self._dlms(), store=store, on_command=gateway.command)
-        engine = mms.engine(config.mms.engine)
+        engine = mms_engines.engine(config.mms.engine)
         address = (config.mms.host, config.mms.port)
         self._faces = {"dlms": dlms, "mms": MmsFace(engine, config.site, scl, address, gateway.command)}
         for face in self._faces.values():

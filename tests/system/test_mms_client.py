@@ -23,7 +23,7 @@ def reading(**fields):
     return Reading(quality=0, time=T0, time_quality=10, **fields)
 
 
-def test_a_data_object_is_read_with_quality_time_and_unit(client):
+def test_a_data_object_is_read_with_quality_time_and_its_measure(client):
     assert client.read(
         ["FMTESTM1/MMTR1.DmdWh", "FMTESTM1/MMXN1.Watt", "FMTESTM1/MMXU1.PhV", "FMTESTM1/CSWI1.Pos"]
     ) == [

@@ -32,7 +32,7 @@ def expected(point, value):
     return value
 
 
-def test_every_point_of_every_meter_is_served_with_value_quality_time_and_unit(served):
+def test_every_point_of_every_meter_is_served_with_value_quality_and_time(served):
     site, engine, samples = served
     wanted = []
     for meter, sample in zip(site.meters, samples, strict=True):

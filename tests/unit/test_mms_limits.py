@@ -6,7 +6,7 @@ import sys
 import msgspec
 import pytest
 
-from flexmap.faces import mms
+from flexmap.faces import mms_engines
 from flexmap.faces.libiec61850 import limits
 from flexmap.mapping.table import load_builtin
 from flexmap.model import ConfigurationError, Meter, Reference, Site
@@ -21,13 +21,13 @@ def site(count=1, ied="IED", ld="M{}", types=TYPES):
 
 def refusal(wrong):
     with pytest.raises(ConfigurationError) as caught:
-        mms.check_limits("libiec61850", wrong)
+        mms_engines.check_limits("libiec61850", wrong)
     assert caught.value.remedy
     return str(caught.value)
 
 
 def test_ninety_nine_meters_and_the_gateway_fit():
-    mms.check_limits("libiec61850", site(99))
+    mms_engines.check_limits("libiec61850", site(99))
 
 
 def test_a_hundred_meters_do_not():
@@ -38,7 +38,7 @@ def test_a_hundred_meters_do_not():
 
 
 def test_ied_and_device_name_share_64_characters():
-    mms.check_limits("libiec61850", site(ied="I" * 32, ld="L" * 32))
+    mms_engines.check_limits("libiec61850", site(ied="I" * 32, ld="L" * 32))
     assert "65 characters" in refusal(site(ied="I" * 33, ld="L" * 32))
 
 
@@ -51,7 +51,7 @@ def test_a_node_name_that_would_lose_its_values_is_named_with_its_point():
 
 def test_an_unknown_engine_is_named():
     with pytest.raises(ConfigurationError, match="known engines: libiec61850"):
-        mms.engine("other")
+        mms_engines.engine("other")
 
 
 @pytest.mark.parametrize("module", ["engine", "limits"])

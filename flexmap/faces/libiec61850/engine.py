@@ -26,8 +26,9 @@ from twisted.python.failure import Failure
 
 from flexmap.bus import frames
 from flexmap.bus.protocol import CoreProtocol
+from flexmap.faces.interface import OnCommand
 from flexmap.faces.libiec61850 import limits
-from flexmap.faces.mms import MmsStatus, OnCommand
+from flexmap.faces.mms import MmsStatus
 from flexmap.model import CommandResult, ConfigurationError, LocalError, Sample, Site
 
 log = Logger(namespace="flexmap.mms")

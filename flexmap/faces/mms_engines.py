@@ -1,0 +1,31 @@
+"""The engines of the MMS face, by their name in the configuration.
+
+``libiec61850``: a worker process on the field's reference library, for small sites.
+"""
+
+from __future__ import annotations
+
+from flexmap.faces.libiec61850 import limits
+from flexmap.faces.libiec61850.engine import LibIec61850Engine
+from flexmap.faces.mms import MmsEngine
+from flexmap.model import ConfigurationError, Site
+
+_ENGINES = {LibIec61850Engine.NAME: (LibIec61850Engine, limits.check_limits)}
+
+
+def engine(name: str) -> MmsEngine:
+    """Return a new engine; raises ConfigurationError if there is none of that name."""
+    _check_name(name)
+    return _ENGINES[name][0]()
+
+
+def check_limits(name: str, site: Site) -> None:
+    """Check a site against what the engine can hold; raises ConfigurationError naming limit and way out."""
+    _check_name(name)
+    _ENGINES[name][1](site)
+
+
+def _check_name(name: str) -> None:
+    if name not in _ENGINES:
+        remedy = f"known engines: {', '.join(sorted(_ENGINES))}"
+        raise ConfigurationError(f"no MMS engine '{name}'", where="mms.engine", remedy=remedy)
