@@ -22,8 +22,6 @@ class _State(msgspec.Struct):
     """System title, hexadecimal."""
     sent: dict[str, int] = {}
     """Next counter to send with, by key."""
-    received: dict[str, int] = {}
-    """Highest counter received, by key and peer."""
 
 
 class ClientCounters:
@@ -31,6 +29,7 @@ class ClientCounters:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._received: dict[tuple[str, bytes], int] = {}
 
     @property
     def title(self) -> bytes:
@@ -47,15 +46,12 @@ class ClientCounters:
             return first
 
     def last_received(self, key: str, title: bytes) -> int:
-        """Return the highest counter recorded of a server, 0 if none."""
-        with self._locked() as state:
-            return state.received.get(f"{key} {title.hex()}", 0)
+        """Return the highest counter received of a server in this run, 0 if none."""
+        return self._received.get((key, title), 0)
 
     def record_received(self, key: str, title: bytes, counter: int) -> None:
-        """Record the highest counter received of a server."""
-        with self._locked() as state:
-            name = f"{key} {title.hex()}"
-            state.received[name] = max(counter, state.received.get(name, 0))
+        """Remember the highest counter of a server for this run: one set up anew begins again at 1."""
+        self._received[key, title] = counter
 
     @contextmanager
     def _locked(self) -> Iterator[_State]:

@@ -31,12 +31,14 @@ def test_processes_at_once_share_one_title_and_no_counter(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_received_counters_are_kept_and_never_fall(tmp_path):
+def test_received_counters_are_kept_for_the_run_alone(tmp_path):
+    """A server that was set up anew, with the keys it had, counts from 1 again and must be heard."""
     path = tmp_path / "client.json"
-    ClientCounters(path).record_received("k", b"server01", 7)
-    ClientCounters(path).record_received("k", b"server01", 5)
-    assert ClientCounters(path).last_received("k", b"server01") == 7
-    assert ClientCounters(path).last_received("k", b"server02") == 0
+    counters = ClientCounters(path)
+    counters.record_received("k", b"server01", 7)
+    assert counters.last_received("k", b"server01") == 7
+    assert counters.last_received("k", b"server02") == 0
+    assert ClientCounters(path).last_received("k", b"server01") == 0
 
 
 @pytest.mark.parametrize("text", ["{", '{"title": "00"}', '{"title": "xx"}', "[]"])
