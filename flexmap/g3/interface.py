@@ -162,3 +162,21 @@ class MacUser(Protocol):
 
     def mac_security_failure(self, source: Address, reason: str) -> None:
         """Take note of a frame that failed its protection (it is dropped)."""
+
+
+class LbpLink(Protocol):
+    """What the ADP gives to the bootstrap of a device and to the coordinator's PAN management."""
+
+    def send_lbp(self, destination: Address, message: bytes, confirm: Confirm) -> None:
+        """Send an LBP message (the octets behind ``40 02``).
+
+        To a short address: routed and secured once this node has a short address itself, one hop and plain before
+        (a joining device and its agent). To an EUI-64: one hop and plain (an agent and its joining device).
+        """
+
+
+class LbpUser(Protocol):
+    """What the ADP calls when LBP arrives: a device's bootstrap or the coordinator's PAN management."""
+
+    def lbp_message(self, source: Address, message: bytes, *, secured: bool) -> None:
+        """Take an LBP message; ``source`` is the originator (mesh header) or the neighbour it came from."""
