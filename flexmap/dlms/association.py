@@ -21,7 +21,7 @@ from flexmap.dlms.apdu import (
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.objects import AssociationContext, LogicalDevice
 from flexmap.dlms.profile import ClientProfile, EventKind, Limits
-from flexmap.dlms.security import Ciphering, CounterError, SecurityError
+from flexmap.dlms.security import AUTHENTICATED, Ciphering, CounterError, SecurityError
 from flexmap.dlms.services import Services
 from flexmap.model.error import RemoteError
 
@@ -148,7 +148,7 @@ class Association:
             else:
                 self._control = 0
                 return self._services.respond(apdu)
-            control, plain = ciphering.unprotect(self._title, body, self._policy)
+            control, plain = ciphering.unprotect(self._title, body, self._policy | AUTHENTICATED)
         except CounterError as error:
             self._report(EventKind.SECURITY_FAILURE, str(error))
             return pdu.exception_response(
@@ -175,12 +175,17 @@ class Association:
     def _deliver_late(self, response: bytes) -> None:
         self.deliver(self._protect(response))
 
+    @property
+    def proven(self) -> bool:
+        """The client has proven that it knows a secret."""
+        return self._services.proven
+
     def release(self, apdu: bytes) -> bytes:
         """Return the RLRE to an RLRQ; raises AcseError, AxdrError or SecurityError if it is not the client's."""
         request = acse.decode_release(apdu)
         if self._ciphering is not None and request.user_information:
             self._ciphering.unprotect(
-                self._title, _initiate_body(request.user_information, self._title), self._policy
+                self._title, _initiate_body(request.user_information, self._title), self._policy | AUTHENTICATED
             )
         self.close()
         return acse.encode_release(acse.Release(reason=0), acse.RLRE)
@@ -255,7 +260,9 @@ class Opening:
         )
         context.conformance = initiate.conformance & CONFORMANCE
         context.max_receive = self._limits.max_pdu
-        context.max_send = min(initiate.max_pdu or 0xFFFF, self._limits.max_pdu)
+        limits = self._limits
+        most = limits.max_unproven if client.mechanism == Mechanism.NONE else limits.max_pdu
+        context.max_send = min(initiate.max_pdu or 0xFFFF, limits.max_pdu, most)
         context.open = client.mechanism < Mechanism.HLS
         view = self._device.schema.view(client.role)
         context.object_list = view.object_list
@@ -263,7 +270,8 @@ class Opening:
         room = context.max_send - (30 if ciphered else 0)
         services = Services(self._device, view, client, context, limits=self._limits, room=room)
         ciphering = self._ciphering if ciphered else None
-        association = Association(services, self._report, ciphering, title, client.policy)
+        # What the client began with is the least from then on: nobody on the way can slip in less.
+        association = Association(services, self._report, ciphering, title, client.policy | control)
         challenge = self._challenge(aarq, services, context)
         if self._ciphering is not None and title:
             self._ciphering.record(title)
@@ -318,7 +326,9 @@ class Opening:
         octets = aarq.user_information
         plain = octets[:1] == bytes((Tag.INITIATE_REQUEST,))
         if aarq.context == Context.LN_CIPHERED and not plain and self._ciphering is not None:
-            return self._ciphering.unprotect(title, _initiate_body(octets, title), self._client.policy)
+            # Without a tag anybody could use up the counters of a client, or alter what it sends.
+            required = self._client.policy | AUTHENTICATED
+            return self._ciphering.unprotect(title, _initiate_body(octets, title), required)
         if self._client.policy:
             raise SecurityError("initiate request is not protected")
         return 0, octets

@@ -16,10 +16,9 @@ from flexmap.dlms.objects import (
     Attribute,
     Method,
     ObjectDefinition,
-    Rows,
 )
 from flexmap.dlms.profile import AUTHENTICATED, EVERYONE, Role
-from flexmap.dlms.selection import BY_ENTRY, BY_RANGE, CaptureObject, Selection
+from flexmap.dlms.selection import BY_ENTRY, BY_RANGE, CaptureObject
 
 DATA, REGISTER, EXTENDED_REGISTER, PROFILE_GENERIC, CLOCK = 1, 3, 4, 7, 8
 ASSOCIATION, SAP_ASSIGNMENT, SECURITY_SETUP, DISCONNECT_CONTROL = 15, 17, 64, 70
@@ -196,19 +195,8 @@ def association_ln(*, read: Role = EVERYONE) -> ObjectDefinition:
     return ObjectDefinition(ASSOCIATION, 1, ASSOCIATION_LN, attributes, (Method(1, AUTHENTICATED),))
 
 
-class _ObjectList:
-    """The object_list of one role, as rows."""
-
-    def __init__(self, elements: tuple[bytes, ...]) -> None:
-        self._elements = elements
-
-    def select(self, selection: Selection | None) -> Rows:
-        del selection  # no selectors are offered
-        return Rows(len(self._elements), iter(self._elements))
-
-
-def _object_list(context: AssociationContext) -> _ObjectList:
-    return _ObjectList(context.object_list)
+def _object_list(context: AssociationContext) -> bytes:
+    return context.object_list
 
 
 def _partners(context: AssociationContext) -> bytes:

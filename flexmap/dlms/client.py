@@ -21,7 +21,7 @@ import msgspec
 
 from flexmap.dlms import acse, axdr
 from flexmap.dlms import apdu as pdu
-from flexmap.dlms.acse import Aare, Aarq, Context, Mechanism, Result
+from flexmap.dlms.acse import Aare, Aarq, Context, Diagnostic, Mechanism, Result
 from flexmap.dlms.apdu import ActionResult, ApduError, Conformance, DataAccessResult, InitiateRequest, Tag
 from flexmap.dlms.axdr import Value
 from flexmap.dlms.objects import ASSOCIATION_LN, ActionReply, attribute_key
@@ -170,10 +170,7 @@ class Client:
 
     def _accept(self, aare: Aare) -> None:
         if aare.result != Result.ACCEPTED:
-            origin = "provider" if aare.provider else "user"
-            raise AssociationError(
-                f"association refused: result {aare.result}, diagnostic {aare.diagnostic} of the service {origin}"
-            )
+            raise AssociationError(f"association refused: {_reason(aare)}")
         self.server_title = aare.responding_title or b""
         octets = aare.user_information
         if self.settings.protection:
@@ -345,6 +342,14 @@ class Client:
         if end != len(octets):
             raise ApduError("octets behind the ciphered APDU")
         return self._ciphering.unprotect(self.server_title, body, self.settings.protection)[1]
+
+
+def _reason(aare: Aare) -> str:
+    """Return why the server refused, in the standard's words where it has some."""
+    if not aare.provider and aare.diagnostic in Diagnostic.__members__.values():
+        return Diagnostic(aare.diagnostic).name.lower().replace("_", " ")
+    origin = "provider" if aare.provider else "user"
+    return f"result {aare.result}, diagnostic {aare.diagnostic} of the service {origin}"
 
 
 def _kind(response: bytes, tag: Tag) -> tuple[int, int]:

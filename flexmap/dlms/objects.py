@@ -31,7 +31,7 @@ class Rows(NamedTuple):
 
     total: int
     rows: Iterator[bytes]
-    """Must give ``total`` rows, whatever is appended meanwhile."""
+    """Gives ``total`` rows, whatever is appended meanwhile; fewer only if rows were deleted."""
 
 
 class RowSource(Protocol):
@@ -79,7 +79,7 @@ class AssociationContext:
         self.max_receive = 0
         self.max_send = 0
         self.open = False
-        self.object_list: tuple[bytes, ...] = ()
+        self.object_list = b""
 
 
 Computed = Callable[[AssociationContext], Stored]
@@ -121,8 +121,8 @@ class View(NamedTuple):
     """Nine octets → slot, encoded value or function of AssociationContext."""
     writable: frozenset[bytes]
     executable: frozenset[bytes]
-    object_list: tuple[bytes, ...]
-    """Elements of object_list, encoded."""
+    object_list: bytes
+    """Encoded."""
 
 
 def attribute_key(class_id: int, logical_name: bytes, index: int) -> bytes:
@@ -203,7 +203,7 @@ class Schema:
             )
             elements.append(_object_list_element(definition, role))
         self._add_register_names(readable)
-        return View(readable, frozenset(writable), frozenset(executable), tuple(elements))
+        return View(readable, frozenset(writable), frozenset(executable), axdr.array(elements))
 
     def _add_register_names(self, readable: dict[bytes, Any]) -> None:
         """Let an extended register be read as a register: attributes 1 to 3 are identical."""

@@ -39,7 +39,10 @@ class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
     keys: Keys | None = None
     """Suite 0 keys; needed for HLS_GMAC and for ciphering."""
     policy: int = 0
-    """Protection every APDU must have: security.AUTHENTICATED, ENCRYPTED, both, or 0."""
+    """Protection every APDU must have: security.AUTHENTICATED, ENCRYPTED, both, or 0.
+
+    Whatever is protected must be authenticated, and an association keeps the protection that it was opened with.
+    """
     system_title: bytes | None = None
     """The only client system title let in; ``None`` lets in any that holds the keys."""
 
@@ -64,14 +67,24 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_pdu: int = 0xFFFF
     """Largest APDU received or sent."""
+    max_unproven: int = 0xFFFF
+    """Largest APDU sent to a client that proves nothing."""
     max_associations: int = 4096
     """Associations open at once on one connection."""
+    max_all_associations: int = 1 << 16
+    """Associations open at once on all connections; on all UDP peers it is a quarter of that."""
+    max_list: int = 256
+    """Attributes or methods that one request names."""
     max_long_value: int = 1 << 18
     """Octets of a value that comes in blocks."""
-    max_replies: int = 1 << 20
+    max_replies: int = 1 << 17
     """Octets of replies that one ``receive`` makes before it waits for them to be written."""
+    max_requests: int = 256
+    """Requests that one ``receive`` answers before others have their turn."""
     max_datagram_peers: int = 4096
-    """UDP peers whose associations are kept; the one silent longest makes room."""
+    """UDP peers whose associations are kept; the one silent longest makes room, unproven ones first."""
+    max_unproven_datagram: int = 128
+    """``max_unproven`` on UDP, where a peer's address can be forged: a reply is then no weapon against another."""
 
 
 class EventKind(enum.StrEnum):

@@ -27,6 +27,7 @@ OVERHEAD = 5 + TAG_OCTETS
 
 _RESERVE = 1024
 _RECORD_EVERY = 64
+_MOST_PEERS = 1024
 _COUNTERS_END = 1 << 32
 
 
@@ -178,11 +179,20 @@ class Ciphering:
         if counter <= state.last:
             raise CounterError(counter, state.last)
         plain = self._open(control, peer + octets, body[5:])
-        self._peers[peer] = state
+        if peer not in self._peers:
+            self._hold(peer, state)
         state.last = counter
         if counter - state.recorded >= _RECORD_EVERY:
             self.record(peer)
         return control, plain
+
+    def _hold(self, peer: bytes, state: _Peer) -> None:
+        """Hold one more peer in memory; the one held longest makes room, once its counter is recorded."""
+        if len(self._peers) >= _MOST_PEERS:
+            oldest = next(iter(self._peers))
+            self.record(oldest)
+            del self._peers[oldest]
+        self._peers[peer] = state
 
     def _open(self, control: int, nonce: bytes, text: bytes) -> bytes:
         # GCM is its own inverse but for the tag, and AESGCM knows no 12-octet tags: encrypting the cipher text

@@ -9,6 +9,7 @@ from flexmap.dlms.axdr import AxdrError, Value
 
 BY_RANGE, BY_ENTRY = 1, 2
 """Access selectors of a Profile generic buffer."""
+_LAST_SECOND = 0xFFFF_FFFF
 
 
 class CaptureObject(msgspec.Struct, frozen=True):
@@ -101,7 +102,7 @@ def _instant(value: Value, default_deviation: int, *, upper: bool) -> int | None
         if not upper:
             return instant
         return instant + (59_999 if fields.second is None else 999 if fields.hundredths is None else 9)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LAST_SECOND:
         return value * 1000 + (999 if upper else 0)
     if value is None:
         return None

@@ -17,11 +17,12 @@ the server runs (open associations keep what they opened with).
 
 State is per connection, client SAP and server SAP. Choices the standard leaves open: an AARQ to an unknown
 server or client SAP is refused by an AARE, any other APDU without association gets an exception response, frames
-to the broadcast address 127 are dropped, and an AARQ on an open association replaces it.
+to the broadcast address 127 are dropped, and an AARQ that is accepted replaces the association that is open (one
+that is refused leaves it).
 
-A client may ask for far more than it sends. ``receive`` therefore stops when the replies reach
-``Limits.max_replies`` octets and ``connection.backlog`` is true: once these are written, call ``receive(b"")``,
-and do not read from the peer meanwhile.
+A client may ask for far more than it sends. ``receive`` therefore stops after ``Limits.max_replies`` octets of
+replies or ``Limits.max_requests`` requests, and ``connection.backlog`` is true: once the replies are written, call
+``receive(b"")``, and do not read from the peer meanwhile.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import msgspec
 from flexmap.dlms import acse
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms.acse import AcseError, Diagnostic
-from flexmap.dlms.apdu import ServiceError, StateError
+from flexmap.dlms.apdu import ServiceError, StateError, Tag
 from flexmap.dlms.association import Association, Opening, RefusalError
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.objects import LogicalDevice
@@ -46,8 +47,31 @@ BROADCAST_SAP = 0x007F
 """All-station address of the wrapper (IEC 62056-47)."""
 _MAX_DATAGRAM_APDU = 0xFFFF - 20 - 8 - 8
 """What a UDP datagram over IPv4 leaves for an APDU behind the wrapper's header."""
+_RESPONSES = frozenset(
+    bytes((tag,))
+    for tag in (
+        *(acse.AARE, acse.RLRE, Tag.CONFIRMED_SERVICE_ERROR, Tag.EXCEPTION_RESPONSE),
+        *(Tag.GET_RESPONSE, Tag.SET_RESPONSE, Tag.ACTION_RESPONSE),
+        *(Tag.GLO_GET_RESPONSE, Tag.GLO_SET_RESPONSE, Tag.GLO_ACTION_RESPONSE),
+    )
+)
 _NO_ASSOCIATION = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE)
 _TOO_LONG = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.PDU_TOO_LONG)
+
+
+class Pool:
+    """How many associations some connections hold together, and the most that they may."""
+
+    __slots__ = ("most", "used")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.used = 0
+
+    @property
+    def full(self) -> bool:
+        """There is room for no other one."""
+        return self.used >= self.most
 
 
 class Server:
@@ -73,10 +97,11 @@ class Server:
         self._random = random
         self._on_event = on_event
         self._ciphering: dict[Keys, Ciphering] = {}
+        self._pool = Pool(self.limits.max_all_associations)
 
     def connection(self, deliver: Callable[[bytes], None]) -> Connection:
         """Return the state of one TCP connection; ``deliver`` takes frames that come late (pending actions)."""
-        return Connection(self, deliver)
+        return Connection(self, deliver, self._pool, self.limits)
 
     def datagrams(self, deliver: Callable[[Hashable, bytes], None]) -> Datagrams:
         """Return the state of one UDP port; ``deliver`` takes a peer and a frame that comes late."""
@@ -140,15 +165,18 @@ class Server:
 class Connection:
     """The associations of one peer: a TCP connection or a UDP address."""
 
-    __slots__ = ("_associations", "_deliver", "_limits", "_rest", "_server", "backlog")
+    __slots__ = ("_associations", "_deliver", "_limits", "_pool", "_rest", "_server", "backlog", "proven")
 
-    def __init__(self, server: Server, deliver: Callable[[bytes], None], limits: Limits | None = None) -> None:
+    def __init__(self, server: Server, deliver: Callable[[bytes], None], pool: Pool, limits: Limits) -> None:
         self._server = server
-        self._limits = limits or server.limits
+        self._pool = pool
+        self._limits = limits
         self._deliver = deliver
         self._rest = b""
         self.backlog = False
         """Frames may be waiting: call ``receive(b"")`` when the replies are written."""
+        self.proven = False
+        """A datagram came in an association that a secret has opened."""
         # Key: source and destination wPort as they stand in the frame. Value: association, head of replies.
         self._associations: dict[bytes, tuple[Association, bytes]] = {}
 
@@ -166,8 +194,8 @@ class Connection:
             octets = self._rest + octets
         at, size = 0, len(octets)
         replies: list[bytes] = []
-        room = self._limits.max_replies
-        while size - at >= 8 and room > 0:
+        room, turns = self._limits.max_replies, self._limits.max_requests
+        while size - at >= 8 and room > 0 and turns > 0:
             version, _, _, length = HEADER.unpack_from(octets, at)
             if version != VERSION:
                 self._rest = b""
@@ -178,19 +206,30 @@ class Connection:
             reply = self._frame(octets[at + 2 : at + 6], octets[at + 8 : end])
             replies.append(reply)
             room -= len(reply)
+            turns -= 1
             at = end
         self._rest = octets[at:]
-        self.backlog = room <= 0
+        self.backlog = room <= 0 or turns <= 0
         return b"".join(replies)
 
     def receive_datagram(self, octets: bytes) -> bytes:
-        """Return the reply to the one frame of a datagram; raises WrapperError if it is none."""
+        """Return the reply to the one frame of a datagram; raises WrapperError if it is none.
+
+        A response is never answered: under a forged address two servers would answer each other for ever.
+        """
         decode_datagram(octets)
-        return self._frame(octets[2:6], octets[8:])
+        key, apdu = octets[2:6], octets[8:]
+        if apdu[:1] in _RESPONSES:
+            return b""
+        reply = self._frame(key, apdu)
+        entry = self._associations.get(key)
+        self.proven = self.proven or (entry is not None and entry[0].proven)
+        return reply
 
     def close(self) -> None:
         """End all associations: the peer is gone."""
         associations, self._associations = self._associations, {}
+        self._pool.used -= len(associations)
         for association, _ in associations.values():
             association.close()
 
@@ -218,15 +257,17 @@ class Connection:
     def _open(
         self, key: bytes, client_sap: int, server_sap: int, apdu: bytes, entry: tuple[Association, bytes] | None
     ) -> bytes:
-        if entry is not None:
-            del self._associations[key]
-            entry[0].close()
-        full = len(self._associations) >= self._limits.max_associations
+        full = entry is None and (len(self._associations) >= self._limits.max_associations or self._pool.full)
         association, aare = self._server.open(client_sap, server_sap, apdu, limits=self._limits, full=full)
-        if association is not None:
-            head = b"\x00\x01" + key[2:] + key[:2]
-            association.deliver = lambda reply: self._deliver(head + len(reply).to_bytes(2, "big") + reply)
-            self._associations[key] = (association, head)
+        if association is None:
+            return aare
+        if entry is None:
+            self._pool.used += 1
+        else:
+            entry[0].close()
+        head = b"\x00\x01" + key[2:] + key[:2]
+        association.deliver = lambda reply: self._deliver(head + len(reply).to_bytes(2, "big") + reply)
+        self._associations[key] = (association, head)
         return aare
 
     def _release(
@@ -240,41 +281,50 @@ class Connection:
             self._server.report(EventKind.PROTOCOL_ERROR, client_sap, server_sap, f"release: {error}")
             return _NO_ASSOCIATION
         del self._associations[key]
+        self._pool.used -= 1
         self._server.report(EventKind.RELEASED, client_sap, server_sap, "")
         return reply
 
 
 class Datagrams:
-    """The peers of one UDP port; the one silent longest makes room for a new one."""
+    """The peers of one UDP port; the one silent longest makes room for a new one, unproven ones first."""
 
     def __init__(self, server: Server, deliver: Callable[[Hashable, bytes], None]) -> None:
         self._server = server
         self._deliver = deliver
-        self._peers: OrderedDict[Hashable, Connection] = OrderedDict()
-        max_pdu = min(server.limits.max_pdu, _MAX_DATAGRAM_APDU)
-        self._limits = msgspec.structs.replace(server.limits, max_pdu=max_pdu)
+        self._pool = Pool(server.limits.max_all_associations // 4)
+        self._unproven: OrderedDict[Hashable, Connection] = OrderedDict()
+        self._proven: OrderedDict[Hashable, Connection] = OrderedDict()
+        self._limits = msgspec.structs.replace(
+            server.limits,
+            max_pdu=min(server.limits.max_pdu, _MAX_DATAGRAM_APDU),
+            max_unproven=server.limits.max_unproven_datagram,
+        )
 
     def receive(self, peer: Hashable, octets: bytes) -> bytes:
         """Return the reply to a datagram, empty if none is due; a datagram that is no frame is dropped."""
-        connection = self._peers.get(peer)
-        known = connection is not None
+        connection = self._proven.pop(peer, None) or self._unproven.pop(peer, None)
         if connection is None:
-            connection = Connection(self._server, lambda late: self._deliver(peer, late), self._limits)
+            connection = Connection(self._server, lambda late: self._deliver(peer, late), self._pool, self._limits)
+        if octets[8:9] == bytes((acse.AARQ,)):
+            self._make_room()
         try:
-            reply = connection.receive_datagram(octets)
+            return connection.receive_datagram(octets)
         except WrapperError:
             return b""
-        if connection.associations:
-            self._peers[peer] = connection
-            self._peers.move_to_end(peer)
-            if len(self._peers) > self._limits.max_datagram_peers:
-                self._peers.popitem(last=False)[1].close()
-        elif known:
-            del self._peers[peer]
-        return reply
+        finally:
+            if connection.associations:
+                (self._proven if connection.proven else self._unproven)[peer] = connection
+
+    def _make_room(self) -> None:
+        """Forget peers until another one, with another association, can come."""
+        while (peers := self._unproven or self._proven) and (
+            self._pool.full or len(self._unproven) + len(self._proven) >= self._limits.max_datagram_peers
+        ):
+            peers.popitem(last=False)[1].close()
 
     def close(self) -> None:
         """End all associations."""
-        peers, self._peers = self._peers, OrderedDict()
-        for connection in peers.values():
-            connection.close()
+        for peers in (self._unproven, self._proven):
+            while peers:
+                peers.popitem()[1].close()

@@ -8,7 +8,7 @@ queues up. A client that sends one request at a time never sees this.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import islice
 
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms import axdr, selection
@@ -38,6 +38,7 @@ from flexmap.dlms.objects import (
     attribute_key,
 )
 from flexmap.dlms.profile import ClientProfile, Limits
+from flexmap.model.error import RemoteError
 
 REPLY_TO_HLS = attribute_key(15, ASSOCIATION_LN, 1)
 
@@ -46,6 +47,10 @@ _BLOCK_OVERHEAD = 12
 
 _REQUESTS = (b"\xc0", b"\xc1", b"\xc3")
 _NOT_UNDERSTOOD = pdu.exception_response(StateError.SERVICE_UNKNOWN, ServiceError.SERVICE_NOT_SUPPORTED)
+
+
+class _RowsGoneError(RemoteError):
+    """Rows that were announced were deleted before they went out."""
 
 
 class Services:
@@ -97,6 +102,11 @@ class Services:
 
     # --- entry
 
+    @property
+    def proven(self) -> bool:
+        """The client has proven that it knows a secret."""
+        return self.hls is None and self._client.mechanism != Mechanism.NONE
+
     def respond(self, apdu: bytes) -> bytes:
         """Return the response to a plain request; empty when none is due (now)."""
         # The way of nearly all requests: GET normal without selective access, a value that fits.
@@ -119,13 +129,19 @@ class Services:
             response = self._refuse(request, DataAccessResult.TEMPORARY_FAILURE)
         elif self.hls is not None and not _is_hls_reply(request):
             response = self._refuse(request, DataAccessResult.READ_WRITE_DENIED)
+        elif len(request.targets) > self._limits.max_list:
+            response = self._refuse(request, DataAccessResult.OTHER_REASON)
         else:
             response = self._serve(request)
         return response if request.confirmed or request.service == Tag.GET_REQUEST else b""
 
     def _serve(self, request: Request) -> bytes:
         if request.service == Tag.GET_REQUEST:
-            return self._get(request)
+            try:
+                return self._get(request)
+            except _RowsGoneError:
+                self._outgoing = None
+                return self._refuse(request, DataAccessResult.LONG_GET_ABORTED)
         return self._set(request) if request.service == Tag.SET_REQUEST else self._action(request)
 
     def close(self) -> None:
@@ -158,7 +174,8 @@ class Services:
             found = self._read(request.targets[0])
             if isinstance(found, DataAccessResult):
                 return self._get_results(request, [found])
-            return self._send(request.invoke, b"\xc4\x01" + bytes((request.invoke, 0)), found)
+            chunks = iter((found,)) if isinstance(found, bytes) else found
+            return self._send(request.invoke, b"\xc4\x01" + bytes((request.invoke, 0)), chunks)
         head = bytes((Tag.GET_RESPONSE, pdu.WITH_LIST, request.invoke))
         items = [self._read(target) for target in request.targets]
         return self._send(request.invoke, head, _listed(items))
@@ -196,8 +213,8 @@ class Services:
             return pdu.get_block_error(request.invoke, request.number, result)
         return self._send_block(request.invoke, outgoing)
 
-    def _read(self, target: Target) -> Iterator[bytes] | DataAccessResult:
-        """Return the encoding in chunks, or why there is none."""
+    def _read(self, target: Target) -> bytes | Iterator[bytes] | DataAccessResult:
+        """Return the encoding, whole or in chunks, or why there is none."""
         found = self._view.readable.get(target.key)
         if found is None:
             return self._device.schema.why_not(target.key)
@@ -212,7 +229,7 @@ class Services:
         if target.selector and not self._selectable(target):
             return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
         if isinstance(found, bytes):
-            return iter((found,))
+            return found
         try:
             chosen = selection.decode(target.selector, target.parameters) if target.selector else None
             return _row_chunks(found.select(chosen))
@@ -225,6 +242,13 @@ class Services:
         attribute = self._device.schema.attribute(target.key)
         return attribute is not None and target.selector in attribute.selectors
 
+    def _denied(self, targets: tuple[Target, ...], allowed: frozenset[bytes]) -> DataAccessResult | None:
+        """Return why a long value is not even taken in: the client has a right to none of its targets."""
+        if any(target.key in allowed for target in targets):
+            return None
+        self._incoming = None
+        return self._device.schema.why_not(targets[0].key)
+
     # --- SET
 
     def _set(self, request: Request) -> bytes:
@@ -234,6 +258,9 @@ class Services:
             ]
             return self._set_response(request, results)
         if request.targets:
+            denied = self._denied(request.targets, self._view.writable)
+            if denied is not None:
+                return _set_block_error(request, denied)
             listed = request.kind == pdu.SET_LIST_FIRST_BLOCK
             self._incoming = Incoming(request.targets, listed=listed, limit=self._limits.max_long_value)
         incoming, block = self._incoming, request.block
@@ -282,6 +309,9 @@ class Services:
             listed = request.kind == pdu.WITH_LIST
             return self._act_all(request.invoke, request.targets, request.values, listed=listed)
         if request.targets:
+            denied = self._denied(request.targets, self._view.executable)
+            if denied is not None:
+                return self._action_error(request, ActionResult(denied))
             listed = request.kind == pdu.ACTION_LIST_FIRST_BLOCK
             self._incoming = Incoming(request.targets, listed=listed, limit=self._limits.max_long_value)
         incoming, block = self._incoming, request.block
@@ -388,16 +418,24 @@ def _set_block_error(request: Request, result: DataAccessResult) -> bytes:
 
 
 def _row_chunks(rows: Rows) -> Iterator[bytes]:
-    """Yield the array; its length is announced first, so the rows must be as many."""
-    return chain((axdr.array_header(rows.total),), islice(rows.rows, rows.total))
+    """Yield the array; its length is announced first, so the rows must be as many. Raises _RowsGoneError."""
+    yield axdr.array_header(rows.total)
+    count = 0
+    for row in islice(rows.rows, rows.total):
+        count += 1
+        yield row
+    if count < rows.total:
+        raise _RowsGoneError(f"{rows.total} rows announced, {count} there")
 
 
-def _listed(items: list[Iterator[bytes] | DataAccessResult]) -> Iterator[bytes]:
+def _listed(items: list[bytes | Iterator[bytes] | DataAccessResult]) -> Iterator[bytes]:
     """Yield a list of Get-Data-Result."""
     yield axdr.encode_length(len(items))
     for item in items:
         if isinstance(item, DataAccessResult):
             yield bytes((1, item))
+        elif isinstance(item, bytes):
+            yield b"\x00" + item
         else:
             yield b"\x00"
             yield from item

@@ -32,6 +32,7 @@ _REBUILDS = 4
 _PRUNED = 500
 """Blocks deleted of one meter in one call of prune."""
 _DAY_MS = 86_400_000
+_RAISE = "INSERT INTO counter VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
 
 
 class Store:
@@ -182,16 +183,38 @@ class Store:
         """
         self._database.execute("PRAGMA synchronous=FULL")
         try:
-            self._database.execute(
-                "INSERT INTO counter VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
-                (name, upto),
-            )
+            self._database.execute(_RAISE, (name, upto))
         except sqlite3.Error as error:
             raise LocalError(f"the store cannot keep counter '{name}': {error}") from error
         finally:
             self._database.execute("PRAGMA synchronous=NORMAL")
 
+    def merge_counters(self, prefix: str, into: str, most: int) -> None:
+        """Keep at most ``most`` counters whose names begin with a prefix; raise ``into`` to those forgotten.
+
+        The lowest are forgotten first. Raises LocalError if the file cannot be written.
+        """
+        try:
+            with self._transaction():
+                self._merge_counters(prefix, into, most)
+        except sqlite3.Error as error:
+            raise LocalError(f"the store cannot keep counter '{into}': {error}") from error
+
     # Inside
+
+    def _merge_counters(self, prefix: str, into: str, most: int) -> None:
+        # "\x7f" is behind every character that such a name goes on with.
+        span = (prefix, f"{prefix}\x7f")
+        (count,) = self._database.execute(
+            "SELECT count(*) FROM counter WHERE name BETWEEN ? AND ?", span
+        ).fetchone()
+        lowest = self._database.execute(
+            "SELECT name, value FROM counter WHERE name BETWEEN ? AND ? ORDER BY value LIMIT ?",
+            (*span, max(0, count - most)),
+        ).fetchall()
+        for name, value in lowest:
+            self._database.execute(_RAISE, (into, value))
+            self._database.execute("DELETE FROM counter WHERE name = ?", (name,))
 
     def _log_of(self, meter: str) -> MeterLog:
         try:

@@ -52,6 +52,7 @@ class DlmsConnection:
 
     def __init__(self, host: str, port: int, credentials: Credentials, timeout: float = 10.0) -> None:
         self._credentials = credentials
+        self._peer = f"dlms://{host}:{port}"
         self._clients: dict[int, Client] = {}
         self._ciphering: Ciphering | None = None
         if credentials.keys is not None:
@@ -59,7 +60,7 @@ class DlmsConnection:
         try:
             self._socket = socket.create_connection((host, port), timeout)
         except OSError as error:
-            raise RemoteError(f"cannot reach dlms://{host}:{port}: {error.strerror or error}") from None
+            raise RemoteError(f"cannot reach {self._peer}: {error.strerror or error}") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def get(
@@ -140,17 +141,20 @@ class DlmsConnection:
             self._socket.sendall(HEADER.pack(VERSION, self._credentials.client_sap, sap, len(request)) + request)
             version, _, _, length = HEADER.unpack(self._receive(HEADER.size))
             if version != VERSION:
-                raise RemoteError(f"the server does not speak the DLMS wrapper (version {version})")
+                raise RemoteError(f"{self._peer} does not speak the DLMS wrapper (version {version})")
             return self._receive(length)
+        except TimeoutError:
+            what = f"no answer from {self._peer} within {self._socket.gettimeout():g} s"
+            raise RemoteError(f"{what}: is it a DLMS wrapper server?") from None
         except OSError as error:
-            raise RemoteError(f"connection lost: {error}") from None
+            raise RemoteError(f"connection to {self._peer} lost: {error.strerror or error}") from None
 
     def _receive(self, count: int) -> bytes:
         received = bytearray()
         while len(received) < count:
             chunk = self._socket.recv(count - len(received))
             if not chunk:
-                raise RemoteError("the server closed the connection")
+                raise RemoteError(f"{self._peer} closed the connection: is it a DLMS wrapper server?")
             received += chunk
         return bytes(received)
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from flexmap.store import Store
 
+MOST_TITLES = 4096
+"""Client system titles kept for one key."""
+
 
 class StoredCounters:
-    """A CounterStore (:mod:`flexmap.dlms.security`) on the store's durable counters."""
+    """A CounterStore (:mod:`flexmap.dlms.security`) on the store's durable counters.
 
-    def __init__(self, store: Store) -> None:
+    Of MOST_TITLES clients under a key each has its own counter. When there are more, the lowest counter is
+    forgotten and becomes the least that any client unknown by then must exceed: so nothing can be replayed.
+    """
+
+    def __init__(self, store: Store, most: int = MOST_TITLES) -> None:
         self._store = store
+        self._most = most
 
     def reserve(self, key: str, title: bytes, count: int) -> int:
         """Reserve counters to send with; the first one ever is 1."""
@@ -19,13 +27,21 @@ class StoredCounters:
         return first
 
     def last_received(self, key: str, title: bytes) -> int:
-        """Return the highest counter recorded of a peer, 0 if none."""
-        return self._store.counter(_received(key, title))
+        """Return the highest counter recorded of a peer, or what every unknown one must exceed."""
+        return self._store.counter(f"{_received(key)}{title.hex()}") or self._store.counter(_forgotten(key))
 
     def record_received(self, key: str, title: bytes, counter: int) -> None:
         """Record the highest counter received of a peer."""
-        self._store.reserve(_received(key, title), counter)
+        name = f"{_received(key)}{title.hex()}"
+        known = self._store.counter(name)
+        self._store.reserve(name, counter)
+        if not known:
+            self._store.merge_counters(_received(key), _forgotten(key), self._most)
 
 
-def _received(key: str, title: bytes) -> str:
-    return f"dlms received {key} {title.hex()}"
+def _received(key: str) -> str:
+    return f"dlms received {key} "
+
+
+def _forgotten(key: str) -> str:
+    return f"dlms forgotten {key}"

@@ -21,6 +21,7 @@ from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.faces.dlms.device import MeterDevice, management_device
 from flexmap.faces.dlms.objects import MeterObjects
+from flexmap.faces.dlms.throttle import Throttle
 from flexmap.faces.dlms.transport import WrapperDatagrams, WrapperFactory
 from flexmap.faces.interface import OnCommand
 from flexmap.model import ConfigurationError, Event, Sample, Site
@@ -73,8 +74,15 @@ class DlmsFace:
             random=os.urandom,
             on_event=self._happened,
         )
-        self._factory = WrapperFactory(self.server, reactor, settings.idle_timeout, settings.max_connections)
-        self._datagrams = WrapperDatagrams(self.server)
+        self._tell = Throttle(reactor)
+        self._factory = WrapperFactory(
+            self.server,
+            reactor,
+            self._tell,
+            idle_timeout=settings.idle_timeout,
+            max_connections=settings.max_connections,
+        )
+        self._datagrams = WrapperDatagrams(self.server, self._tell)
         self._tcp: tcp.Port | None = None
         self._udp: udp.Port | None = None
 
@@ -129,8 +137,8 @@ class DlmsFace:
 
     def _happened(self, event: AssociationEvent) -> None:
         self._events[event.kind] += 1
-        emit = log.warn if event.kind in _TROUBLE else log.info
-        emit(
+        self._tell(
+            log.warn if event.kind in _TROUBLE else log.info,
             "association {kind}: client {client}, server {server} {reason}",
             kind=event.kind.value,
             client=event.client_sap,

@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from flexmap.dlms.server import Connection, Server
 from flexmap.dlms.wrapper import WrapperError
+from flexmap.faces.dlms.throttle import Throttle
 
 log = Logger(namespace="flexmap.dlms")
 
@@ -24,8 +25,11 @@ class WrapperFactory(Factory):
 
     noisy = False
 
-    def __init__(self, server: Server, reactor: ReactorBase, idle_timeout: float, max_connections: int) -> None:
+    def __init__(
+        self, server: Server, reactor: ReactorBase, tell: Throttle, *, idle_timeout: float, max_connections: int
+    ) -> None:
         self.server = server
+        self.tell = tell
         self.reactor = reactor
         self.idle_timeout = idle_timeout
         self.max_connections = max_connections
@@ -37,7 +41,8 @@ class WrapperFactory(Factory):
         """Return the protocol of a new connection, ``None`` (it is closed) if there are too many."""
         if len(self.open) >= self.max_connections:
             self.refused += 1
-            log.warn("connection from {peer} refused: {limit} are open", peer=addr, limit=self.max_connections)
+            text = "connection from {peer} refused: {limit} are open"
+            self.tell(log.warn, text, peer=addr, limit=self.max_connections)
             return None
         self.accepted += 1
         return WrapperProtocol(self)
@@ -50,7 +55,10 @@ class WrapperFactory(Factory):
 
 @implementer(IPushProducer)
 class WrapperProtocol(Protocol):
-    """One TCP connection. It stops reading while the peer does not take its replies."""
+    """One TCP connection. It stops reading while the peer does not take its replies, or has many to come.
+
+    A peer that gets no reply for the time limit is silent, whatever it sends: an unfinished frame does not count.
+    """
 
     def __init__(self, factory: WrapperFactory) -> None:
         self._factory = factory
@@ -58,6 +66,7 @@ class WrapperProtocol(Protocol):
         self._idle: DelayedCall | None = None
         self._heard = 0.0
         self._paused = False
+        self._later: DelayedCall | None = None
         self._peer = ""
 
     def connectionMade(self) -> None:
@@ -73,33 +82,44 @@ class WrapperProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Answer what has come."""
-        self._heard = self._factory.reactor.seconds()
-        self._answer(data)
-        while self._connection is not None and self._connection.backlog and not self._paused:
-            self._answer(b"")
-
-    def _answer(self, data: bytes) -> None:
         connection = self._connection
         if connection is None:
             return
         try:
             reply = connection.receive(data)
         except WrapperError as error:
-            log.warn("{peer}: {error}; connection closed", peer=self._peer, error=error)
+            text = "{peer}: {error}; connection closed"
+            self._factory.tell(log.warn, text, peer=self._peer, error=str(error))
             self.abort()
             return
         if reply:
+            self._heard = self._factory.reactor.seconds()
             self._socket.write(reply)
+        if connection.backlog and not self._paused:
+            # Other connections have their turn first.
+            self._socket.pauseProducing()
+            self._later = self._factory.reactor.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        """Answer what was left waiting; read on once that is done and the peer has taken its replies."""
+        self._later = None
+        if self._paused or self._connection is None:
+            return
+        if self._connection.backlog:
+            self.dataReceived(b"")
+        if not self._paused and self._later is None:
+            self._socket.resumeProducing()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """End the connection's associations."""
         del reason
         self._factory.open.discard(self)
+        for call in (self._idle, self._later):
+            if call is not None and call.active():
+                call.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        if self._idle is not None and self._idle.active():
-            self._idle.cancel()
 
     def pauseProducing(self) -> None:
         """Read no more requests until the peer has taken its replies."""
@@ -109,9 +129,8 @@ class WrapperProtocol(Protocol):
     def resumeProducing(self) -> None:
         """Answer what was left waiting, and read on."""
         self._paused = False
-        self._socket.resumeProducing()
-        if self._connection is not None and self._connection.backlog:
-            self.dataReceived(b"")
+        if self._later is None:
+            self._go_on()
 
     def stopProducing(self) -> None:
         """Nothing more will be written: the connection ends."""
@@ -129,7 +148,7 @@ class WrapperProtocol(Protocol):
         if silent < self._factory.idle_timeout:
             self._watch(self._factory.idle_timeout - silent)
             return
-        log.info("{peer}: silent for {seconds:.0f} s, closed", peer=self._peer, seconds=silent)
+        self._factory.tell(log.info, "{peer}: silent for {seconds:.0f} s, closed", peer=self._peer, seconds=silent)
         self.abort()
 
 
@@ -138,7 +157,8 @@ class WrapperDatagrams(DatagramProtocol):
 
     noisy = False
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, tell: Throttle) -> None:
+        self._tell = tell
         self._datagrams = server.datagrams(self._send)
 
     def startProtocol(self) -> None:
@@ -159,4 +179,5 @@ class WrapperDatagrams(DatagramProtocol):
         try:
             self._port.write(octets, cast("tuple[str, int]", peer))
         except OSError as error:
-            log.warn("reply of {size} octets to {peer}: {error}", size=len(octets), peer=peer, error=error)
+            text = "reply of {size} octets to {peer}: {error}"
+            self._tell(log.warn, text, size=len(octets), peer=peer, error=str(error))
