@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -18,6 +18,16 @@ from flexmap.mapping.table import load_builtin
 from flexmap.model import ConfigurationError, Direction, Meter, MeterType, Site
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_PRINTABLE = re.compile(r"[ -~]*")
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Days = Annotated[float, msgspec.Meta(ge=0, le=36_525)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+MOST_IDENTITY = {"device-name": 16}
+"""Octets of a COSEM logical device name (IEC 62056-6-2 clause 4.1.8.2); other identities fill a VisString255."""
 FIRST_METER_SAP = 16
 LAST_SAP = 0x3FFF
 BROADCAST_SAP = 0x7F
@@ -71,10 +81,10 @@ class _Listening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SiteSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[site]``: names."""
 
-    name: str
+    name: Text
     ied: str
     vendor: str = "flexmap"
-    revision: int = 1
+    revision: Count = 1
 
 
 class MmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
@@ -88,7 +98,7 @@ class DlmsClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[dlms.client]]``: one client address, what it must prove and what it may do."""
 
     sap: int
-    name: str
+    name: Text
     authentication: Literal["none", "lls", "hls-gmac"]
     access: Literal["public", "read", "manage"]
     protection: Literal["none", "authenticated", "authenticated-encrypted"] = "none"
@@ -103,17 +113,17 @@ class DlmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     """Eight octets in hexadecimal: three of the manufacturer, five of the device."""
     secrets: str = "secrets.toml"
     client: tuple[DlmsClient, ...] = ()
-    idle_timeout: float = 180.0
+    idle_timeout: Seconds = 180.0
     """Seconds after which a silent TCP connection is closed."""
-    max_connections: int = 1000
+    max_connections: Count = 1000
 
 
 class RetentionSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[store.retention]``: days that each kind of record is kept; 0 keeps it for ever."""
 
-    samples_days: float = 7.0
-    profile_days: float = 400.0
-    events_days: float = 400.0
+    samples_days: Days = 7.0
+    profile_days: Days = 400.0
+    events_days: Days = 400.0
 
 
 class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,26 +144,26 @@ class SimulationSection(
 ):
     """``[[source]] kind = "simulation"``: the seeded meter model, driven by measured load data."""
 
-    name: str
+    name: Text
     seed: int = 1
     load: str = ""
     """CSV file to replay; empty for the sample data that flexmap ships."""
     substation: str = ""
     """Id of the three-phase meter that measures all the others; empty if there is none."""
-    utc_offset: int = 0
+    utc_offset: Annotated[int, msgspec.Meta(ge=-86_400, le=86_400)] = 0
     """Local time of the load data minus UTC, in seconds."""
-    pv_share: float = 0.25
+    pv_share: Share = 0.25
     """Share of the meters that have photovoltaics behind them."""
-    tampers_per_day: float = 0.02
+    tampers_per_day: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.02
     """How often a meter's cover is opened, on average."""
-    max_age: float = 5.0
+    max_age: Seconds = 5.0
     """Seconds after which a value that was not renewed is questionable with oldData."""
 
 
 class MeterSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[meter]]``: one meter."""
 
-    id: str
+    id: Text
     type: str
     ld: str
     sap: int
@@ -212,6 +222,9 @@ def parse(text: str, path: Path) -> Config:
     types = load_builtin()
     for name in file.meter_types:
         meter_type = load_table(path.parent / name)
+        if meter_type.id in types:
+            what, remedy = f"there is a meter type '{meter_type.id}' already", "give it an id of its own"
+            raise ConfigurationError(what, where=f"{path.parent / name}: [meter-type] id", remedy=remedy)
         types[meter_type.id] = meter_type
     check = _Check(str(path), file, types)
     check.all()
@@ -269,7 +282,10 @@ class _Check:
 
     def all(self) -> None:
         for name, section in (("mms", self._file.mms), ("dlms", self._file.dlms), ("web", self._file.web)):
-            parse_endpoint(section.listen, f"{self._path}: [{name}] listen")
+            endpoint = parse_endpoint(section.listen, f"{self._path}: [{name}] listen")
+            if name == "mms" and not endpoint.port:
+                remedy = "write the port: it stands in the SCL file too"
+                raise self._error("[mms] listen", "port 0 is not a port that clients can use", remedy)
         self._name(self._file.site.ied, "[site] ied", 64)
         for source in self._file.source:
             self._once("source name", source.name, f"[[source]] '{source.name}'")
@@ -315,6 +331,13 @@ class _Check:
         if unknown:
             names = ", ".join(point.name for point in self._types[meter.type].identity)
             raise self._error(f"{entry} identity", f"'{min(unknown)}' is not known", f"known: {names}")
+        for name, text in _identity(meter, self._types[meter.type]).items():
+            most = MOST_IDENTITY.get(name, 255)
+            if not _PRINTABLE.fullmatch(text) or len(text) > most:
+                remedy = f"write at most {most} printable ASCII characters"
+                raise self._error(f"{entry} identity", f"{name} '{text}' cannot be served", remedy)
+            if name == "device-name":
+                self._once(name, text, entry)
 
     def _client(self, client: DlmsClient) -> None:
         entry = f"[[dlms.client]] '{client.name}'"

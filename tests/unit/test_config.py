@@ -7,6 +7,7 @@ import pytest
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
 from flexmap.gateway.demo import CLIENTS, SECRETS, DemoOptions, write_config
+from flexmap.mapping.data import data_folder
 from flexmap.model import ConfigurationError, Direction
 
 
@@ -53,6 +54,16 @@ def test_the_demo_configuration_is_a_configuration(tmp_path):
         (("[web]", '[web]\ncolour = "red"'), "demo.toml", "colour"),
         (("[site]", "[site"), "demo.toml", ""),
         (('direction = "supply"', 'direction = "up"'), "demo.toml", "up"),
+        (('listen = "127.0.0.1:10102"', 'listen = "127.0.0.1:0"'), "[mms] listen", "port 0"),
+        (("revision = 1", "revision = 0"), "$.site.revision", ">= 1"),
+        (("idle_timeout = 180.0", "idle_timeout = 0.0"), "$.dlms.idle_timeout", "> 0"),
+        (("samples_days = 7.0", "samples_days = nan"), "$.store.retention.samples_days", ">= 0"),
+        (("pv_share = 0.25", "pv_share = 7"), "$.source[0].pv_share", "<= 1"),
+        (("max_age = 5.0", "max_age = inf"), "$.source[0].max_age", "<= 86400"),
+        (('name = "Demo substation"', 'name = ""'), "$.site.name", "length >= 1"),
+        (('"FMX0000000001001"', '"FMX00000000001001"'), "[[meter]] 'SM0001' identity", "at most 16"),
+        (('"FMX0000000001001"', '"FMX0000000001000"'), "[[meter]] 'SM0001'", "device-name"),
+        (('serial-number = "FMSP0001"', 'serial-number = "Zähler"'), "[[meter]] 'SM0001' identity", "Zähler"),
     ],
 )
 def test_mistakes_are_named(tmp_path, change, where, what):
@@ -71,6 +82,12 @@ def test_a_missing_file_names_the_way_out(tmp_path):
 
 def test_own_meter_types_are_loaded_beside_the_configuration(tmp_path):
     with pytest.raises(ConfigurationError, match=r"mine\.toml: cannot read"):
+        configuration.parse('meter_types = ["mine.toml"]\n' + demo_text(), tmp_path / "demo.toml")
+
+
+def test_an_own_meter_type_takes_no_id_that_is_there(tmp_path):
+    (tmp_path / "mine.toml").write_bytes((data_folder("obis") / "single-phase.toml").read_bytes())
+    with pytest.raises(ConfigurationError, match=r"mine\.toml: \[meter-type\] id: .*'single-phase'"):
         configuration.parse('meter_types = ["mine.toml"]\n' + demo_text(), tmp_path / "demo.toml")
 
 
