@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
+from flexmap.cli import output
 from flexmap.cli.output import log_options
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
@@ -37,7 +38,7 @@ def default_state() -> Path:
     default=_DEFAULT.meters,
     show_default=True,
     type=click.IntRange(0, 5000),
-    help="Single-phase meters behind the substation meter.",
+    help="Single-phase meters behind the substation meter; the MMS engine holds 98.",
 )
 @click.option("--mms", default=_DEFAULT.mms, show_default=True, metavar="HOST:PORT", help="Where MMS listens.")
 @click.option(
@@ -90,31 +91,38 @@ def demo(
     json_log: bool,
 ) -> None:
     """Run a demo substation: one three-phase substation meter and METERS single-phase meters at 1 Hz."""
+    for flag, address in (("--mms", mms), ("--dlms", dlms), ("--web", web)):
+        configuration.parse_endpoint(address, flag)
     options = DemoOptions(
         meters=meters, mms=mms, dlms=dlms, web=web, seed=seed, load=str(load.resolve()) if load else ""
     )
     if config_file is not None:
         _write(config_file, options)
         return
-    config = _prepare((state or default_state()).absolute(), options)
-    run(config, SECRETS, log_level=log_level, json_log=json_log, ready=lambda: click.echo(banner(config)))
-
-
-def _prepare(state: Path, options: DemoOptions) -> Config:
-    """Put the demo's configuration and its well-known keys into the state folder."""
-    config_file, secrets_file = state / CONFIG_NAME, state / "secrets.toml"
     text = write_config(replace(options, state="."))
-    config = configuration.parse(text, config_file)
+    config = configuration.parse(text, (state or default_state()).absolute() / CONFIG_NAME)
+
+    def ready() -> None:
+        _keep(config, text)
+        click.echo(banner(config))
+
+    run(config, SECRETS, log_level=log_level, json_log=json_log, ready=ready)
+
+
+def _keep(config: Config, text: str) -> None:
+    """Leave the configuration and the well-known keys in the state folder, for `read` and `verify`.
+
+    Only once the demo serves: until then the files may be those of another one that runs.
+    """
+    secrets_file = config.resolve(config.dlms.secrets)
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        config_file.write_text(text, encoding="utf-8")
+        config.path.write_text(text, encoding="utf-8")
         secrets_file.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot write: {error.strerror}", where=str(state), remedy="name another folder with --state"
+            f"cannot write: {error.strerror}", where=str(config.path), remedy="name another folder with --state"
         ) from None
     secrets.write(secrets_file, SECRETS)
-    return config
 
 
 def _write(path: Path, options: DemoOptions) -> None:
@@ -127,7 +135,7 @@ def _write(path: Path, options: DemoOptions) -> None:
         secrets_file,
         {client.name: secrets.fresh(client) for client in CLIENTS if client.authentication != "none"},
     )
-    path.write_text(text, encoding="utf-8")
+    output.write(path, text.encode())
     click.echo(f"wrote {path} and {secrets_file} (fresh keys, mode 0600)\nrun it: flexmap serve {path}")
 
 

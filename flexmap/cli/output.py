@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import msgspec
+
+from flexmap.model import ConfigurationError
 
 FC = TypeVar("FC", bound=Callable[..., Any])
 
@@ -43,9 +46,20 @@ def time_text(milliseconds: int | None) -> str:
 def show(head: Sequence[str], rows: Sequence[Sequence[object]], as_json: bool) -> None:
     """Print rows as a table, or as a JSON list of objects named by the heads."""
     if as_json:
-        click.echo(json([dict(zip((name.lower() for name in head), row, strict=True)) for row in rows]))
+        click.echo(
+            json([dict(zip((name.lower().replace(" ", "_") for name in head), row, strict=True)) for row in rows])
+        )
     else:
         click.echo(table(head, rows))
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file; raises ConfigurationError if it cannot be."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        remedy = "name a file in a folder that is there and can be written"
+        raise ConfigurationError(f"cannot write: {error.strerror}", where=str(path), remedy=remedy) from None
 
 
 def log_options(level: str) -> Callable[[FC], FC]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import cast
 
 from flexmap.cli.output import time_text
@@ -12,6 +13,7 @@ from flexmap.dlms.axdr import Bits, Value
 from flexmap.dlms.client import ResultError
 from flexmap.dlms.selection import EntrySelection
 from flexmap.faces.dlms.client import Credentials, DlmsConnection, ListedObject
+from flexmap.gateway.config import LAST_SAP
 from flexmap.mapping import units
 from flexmap.model import ConfigurationError, LocalError, RemoteError, obis, quality
 
@@ -23,20 +25,28 @@ def read_dlms(target: Target, paths: Sequence[str], credentials: Credentials, la
     """Return the table of the objects, of a profile's rows, or of the logical devices if no path is given."""
     with DlmsConnection(target.host, target.port, credentials) as connection:
         if not paths:
-            return ("SAP", "Name"), list(connection.logical_devices())
+            return ("SAP", "Name"), _logical_devices(connection)
         reader = _Reader(connection, last)
         if len(paths) == 1 and (found := reader.profile(paths[0])) is not None:
             return found
         return _HEAD, [row for path in paths for row in reader.rows(path)]
 
 
+def _logical_devices(connection: DlmsConnection) -> list[Sequence[object]]:
+    try:
+        return list(connection.logical_devices())
+    except ResultError as error:
+        hint = "name a server address, or a client that may read the list with --as"
+        raise RemoteError(f"list of logical devices (SAP assignment): {error} ({hint})") from None
+
+
 def _parse_path(path: str) -> tuple[int, bytes | None]:
     sap, _, name = path.partition("/")
-    try:
-        return int(sap), obis.parse(name) if name else None
-    except (ValueError, LocalError):
-        remedy = "write the server address and an OBIS code, such as 1001/1-0:1.8.0"
-        raise ConfigurationError(f"'{path}' is not SAP/OBIS", remedy=remedy) from None
+    if sap.isdecimal() and 0 < int(sap) <= LAST_SAP:
+        with suppress(LocalError):
+            return int(sap), obis.parse(name) if name else None
+    remedy = f"write a server address up to {LAST_SAP} and an OBIS code, such as 1001/1-0:1.8.0"
+    raise ConfigurationError(f"'{path}' is not SAP/OBIS", remedy=remedy)
 
 
 class _Reader:
@@ -67,7 +77,7 @@ class _Reader:
             return head, []
         selection = EntrySelection(max(1, in_use - self._last + 1), in_use)
         rows = cast("list[tuple[Value, ...]]", self._get(sap, item, 2, selection))
-        return head, [[_text(value) for value in row] for row in rows]
+        return head, [[_shown(value) for value in row] for row in rows]
 
     def _objects(self, sap: int, name: bytes | None) -> list[ListedObject]:
         if sap not in self._lists:
@@ -109,12 +119,12 @@ class _Reader:
         value = self._get(sap, item, attribute)
         if item.class_id == classes.SAP_ASSIGNMENT:
             return f"{len(cast('list[Value]', value))} logical devices"
-        return _text(value)
+        return _shown(value)
 
 
-def _scaled(raw: Value, scaler: int) -> Value:
+def _scaled(raw: Value, scaler: int) -> object:
     if isinstance(raw, bool) or not isinstance(raw, int | float):
-        return _text(raw)
+        return _shown(raw)
     factor = int(10 ** abs(scaler))
     return raw * factor if scaler >= 0 else raw / factor
 
@@ -123,6 +133,11 @@ def _quality(value: Value) -> str:
     if isinstance(value, Bits) and len(value) == quality.WIDTH:
         return quality.describe(quality.from_bits(int(value + "000", 2).to_bytes(2, "big")))
     return _text(value)
+
+
+def _shown(value: Value) -> object:
+    """Return what is printed of a value: numbers and booleans as they are, everything else as text."""
+    return value if isinstance(value, bool | int | float) else _text(value)
 
 
 def _text(value: Value) -> str:

@@ -10,7 +10,6 @@ import click
 from flexmap.cli import output
 from flexmap.gateway import config
 from flexmap.mapping.table import load_builtin
-from flexmap.model import ConfigurationError
 from flexmap.scl.abilities import ENGINES
 from flexmap.scl.check import Severity
 from flexmap.scl.check import check as check_file
@@ -37,8 +36,8 @@ def export(configuration: Path, target: Path) -> None:
     loaded = config.load(configuration)
     address = None if kind is FileKind.ICD else Address(host=loaded.mms.host, port=loaded.mms.port)
     document = generate(loaded.site, kind, address=address, abilities=ENGINES[loaded.mms.engine])
-    _write(target, document)
-    click.echo(f"{target}: {kind.upper()}, {len(loaded.site.meters)} meters, {len(document)} bytes")
+    output.write(target, document)
+    click.echo(f"{target}: {kind.upper()}, {len(document)} bytes")
 
 
 @scl.command()
@@ -71,12 +70,5 @@ def icd(folder: Path) -> None:
     """Write the product ICD of each built-in meter type."""
     for meter_type in load_builtin().values():
         target = folder / f"{meter_type.id}.icd"
-        _write(target, product_icd(meter_type))
+        output.write(target, product_icd(meter_type))
         click.echo(f"{target}: {meter_type.title}")
-
-
-def _write(target: Path, document: bytes) -> None:
-    try:
-        target.write_bytes(document)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write: {error.strerror}", where=str(target)) from None

@@ -43,7 +43,11 @@ def parse_target(url: str) -> Target:
 
 def load_config(path: Path | None) -> Config:
     """Return a site's configuration; without a path, that of the demo which ran last."""
-    return configuration.load(path or default_state() / CONFIG_NAME)
+    demo = default_state() / CONFIG_NAME
+    if path is None and not demo.exists():
+        remedy = "start `flexmap demo`, or name the configuration of the site"
+        raise ConfigurationError("no demo has run with this state folder", where=str(demo), remedy=remedy)
+    return configuration.load(path or demo)
 
 
 def credentials(name: str | None, path: Path | None) -> Credentials:

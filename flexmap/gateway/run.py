@@ -80,7 +80,9 @@ def run(
 
     def begin() -> None:
         started = Deferred.fromCoroutine(service.start())
-        started.addCallbacks(lambda _: ready() if ready else None, failed)
+        if ready is not None:
+            started.addCallback(lambda _: ready())
+        started.addErrback(failed)
 
     reactor.callWhenRunning(begin)
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(service.stop()))
@@ -93,6 +95,8 @@ def begin_log(level: str, *, as_json: bool) -> None:
     """Write events of a level and above to standard error, as text or as JSON."""
     observer: Any = jsonFileLogObserver(sys.stderr, "") if as_json else textFileLogObserver(sys.stderr)
     least: Any = LogLevelFilterPredicate(defaultLogLevel=LogLevel.lookupByName(level))
+    if level != "debug":
+        least.setLogLevelForNamespace("twisted", LogLevel.warn)  # "Main loop terminated." tells users nothing
     chosen: Any = FilteringLogObserver(observer, [least])
     globalLogBeginner.beginLoggingTo([chosen], redirectStandardIO=False)
 
@@ -189,7 +193,11 @@ class Service:
             pv_share=section.pv_share,
             tampers_per_day=section.tampers_per_day,
         )
-        model = SiteModel(meters, load, settings, last)
+        where = f"{self._config.path}: [[source]] '{section.name}'"
+        try:
+            model = SiteModel(meters, load, settings, last)
+        except ConfigurationError as error:
+            raise ConfigurationError(error.what, where=f"{where} {error.where}", remedy=error.remedy) from None
         return SimulationSource(section.name, model, self._reactor, seed=section.seed)
 
     def _dlms(self) -> DlmsSettings:

@@ -60,7 +60,8 @@ def load(config: Config) -> dict[str, Secret]:
     try:
         found = msgspec.toml.decode(text, type=dict[str, Secret])
     except msgspec.DecodeError as error:
-        raise ConfigurationError(str(error), where=str(path)) from None
+        remedy = "docs/configuration.md, 'The secrets file', describes the form"
+        raise ConfigurationError(str(error), where=str(path), remedy=remedy) from None
     for client in needed:
         _check(client, found.get(client.name, Secret()), f"{path}: [{client.name}]")
     return found

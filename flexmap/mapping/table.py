@@ -49,6 +49,7 @@ from flexmap.model import (
 _REFERENCE = re.compile(r"(?P<ln>[A-Za-z][A-Za-z0-9]{0,10}?[A-Z]{4}\d{1,4}|[A-Z]{4}\d{1,4})\.(?P<do>\w+(\.\w+)?)")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _TEXT_TYPES = frozenset({"octet-string", "visible-string", "utf8-string"})
+_REMEDY = "docs/mapping.md, 'Own tables', describes the form"
 _OTHER_TYPES = frozenset({"boolean"})
 _GGIO = {
     Kind.INSTANTANEOUS: ("AnIn", "MV"),
@@ -99,12 +100,11 @@ def load(path: Path) -> MeterType:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"cannot read: {error.strerror}", where=str(path)) from None
+        raise ConfigurationError(f"cannot read: {error.strerror}", where=str(path), remedy=_REMEDY) from None
     try:
         file = msgspec.toml.decode(text, type=_File)
     except msgspec.DecodeError as error:
-        remedy = "see the form at the head of flexmap/mapping/table.py"
-        raise ConfigurationError(str(error), where=str(path), remedy=remedy) from None
+        raise ConfigurationError(str(error), where=str(path), remedy=_REMEDY) from None
     builder = _Builder(str(path))
     for number, item in enumerate(file.point, start=1):
         builder.add(number, item)

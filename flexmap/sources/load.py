@@ -32,7 +32,7 @@ MISSING = -(2**63)
 _EPOCH = date(1970, 1, 1).toordinal()
 _COLUMNS = {"active_power_kw": 6, "reactive_power_kvar": 6, "voltage_v": 3, "current_a": 3}
 """Column → decimal places kept: rows hold integers in mW, mvar, mV, mA."""
-_REMEDY = "see the form at the head of flexmap/sources/load.py"
+_REMEDY = "docs/configuration.md, 'Load data', describes the form"
 
 
 class LoadProfile(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ def read_load(path: Path) -> LoadProfile:
                 csv.reader(file, delimiter=separator)
             )
     except OSError as error:
-        raise ConfigurationError(f"cannot read: {error.strerror}", where=str(path)) from None
+        raise ConfigurationError(f"cannot read: {error.strerror}", where=str(path), remedy=_REMEDY) from None
     except UnicodeDecodeError:
         raise ConfigurationError("is not UTF-8 text", where=str(path), remedy=_REMEDY) from None
     except csv.Error as error:

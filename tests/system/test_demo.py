@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,7 +105,10 @@ def test_the_public_client_sees_clock_identity_and_name_only(demo):
         (("serve", "/nowhere/x.toml"), "cannot read"),
         (("map", "five-phase"), "is not a meter type"),
         (("demo", "--meters", "500", "--state"), "meters"),
-        (("demo", "--mms", "here", "--state"), "HOST:PORT"),
+        (("demo", "--mms", "here", "--state"), "--mms: 'here' is not HOST:PORT"),
+        (("read", "dlms://127.0.0.1:1", "--as", "reader", "--config", "/nowhere/x.toml"), "cannot read"),
+        (("scl", "icd", "-o", "/nowhere"), "/nowhere/single-phase.icd: cannot write"),
+        (("demo", "--write-config", "/nowhere/x.toml"), "/nowhere/x.secrets.toml: cannot write"),
     ],
 )
 def test_mistakes_end_with_one_clear_line(tmp_path, arguments, what):
@@ -121,6 +126,37 @@ def test_a_port_in_use_is_named(demo, tmp_path):
     assert other.process.wait(20) == 2
     assert f"cannot listen on 127.0.0.1:{demo.dlms}" in other.text()
     assert "Traceback" not in other.text()
+
+
+def test_a_second_demo_on_the_same_state_leaves_the_first_ones_files(demo, tmp_path):
+    before = demo.config.read_bytes()
+    done = flexmap("demo", "--state", demo.state, "--meters", "1")
+    assert done.returncode == 2
+    assert "another process uses this store" in done.stderr
+    assert demo.config.read_bytes() == before
+
+
+def test_a_server_that_stays_silent_is_given_up(tmp_path):
+    """Neither client waits for ever for a peer that accepts and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as pool:
+        port = silent.getsockname()[1]
+        runs = [pool.submit(flexmap, "read", f"{name}://127.0.0.1:{port}", timeout=30) for name in ("mms", "dlms")]
+        for run in runs:
+            done = run.result()
+            assert done.returncode == 1
+            assert done.stderr.startswith("error: no ")
+            assert f"127.0.0.1:{port}" in done.stderr
+
+
+def test_a_target_that_is_no_server_address_is_named(demo):
+    done = flexmap("read", f"dlms://127.0.0.1:{demo.dlms}/99999")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "'99999' is not SAP/OBIS" in done.stderr
+    done = flexmap("read", f"dlms://127.0.0.1:{demo.dlms}")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "--as" in done.stderr
+    done = flexmap("read", f"dlms://127.0.0.1:{demo.dlms}/999")
+    assert "called ap title not recognized" in done.stderr
 
 
 def test_metrics_and_health(demo):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ _TRIES = 5
 _UNITS = {unit.si: unit.symbol for unit in UNITS}
 _CONNECT_TIMEOUT_MS = 5000
 _REQUEST_TIMEOUT_MS = 10000
+_PATIENCE = 8.0
+"""Seconds after which connecting is not tried again: a peer without MMS lets every try run into its limit."""
 
 
 class _LostError(RemoteError):
@@ -68,7 +71,10 @@ class Association:
     def _reconnect(self) -> None:
         library = self._library
         reason = ""
+        end = time.monotonic() + _PATIENCE
         for attempt in range(_TRIES):
+            if time.monotonic() > end:
+                break
             self.close()
             time.sleep(0.1 * attempt)
             self._connection = library.IedConnection_create()
@@ -77,7 +83,7 @@ class Association:
             error = c_int(0)
             library.IedConnection_connect(self._connection, byref(error), self._host.encode(), self._port)
             if error.value:
-                reason = f"connection refused (IedClientError {error.value})"
+                reason = self._why(error.value)
                 continue
             self._mms = library.IedConnection_getMmsConnection(self._connection)
             try:
@@ -87,6 +93,14 @@ class Association:
                 continue
             return
         raise RemoteError(f"no MMS association with {self._host}:{self._port}: {reason}")
+
+    def _why(self, code: int) -> str:
+        """Return why there is no association: the system's reason if there is no TCP connection either."""
+        try:
+            socket.create_connection((self._host, self._port), _CONNECT_TIMEOUT_MS / 1000).close()
+        except OSError as error:
+            return error.strerror or str(error)
+        return f"it answers on TCP, but speaks no MMS or has clients enough (IedClientError {code})"
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -131,7 +131,7 @@ class SiteModel:
         if model is None or not model.three_phase:
             what = "is no three-phase meter of the site" if model else "is no meter of the site"
             raise ConfigurationError(
-                f"'{meter}' {what}", where="field 'substation'", remedy="name the id of a three-phase meter"
+                f"'{meter}' {what}", where="substation", remedy="name the id of a three-phase meter"
             )
         return model
 
