@@ -1,8 +1,39 @@
-"""What the gateway counts, for Prometheus."""
+"""What the gateway counts, for Prometheus; docs/operation.md lists every metric."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from flexmap.model import EventLog
+
+Health = Callable[[], tuple[bool, dict[str, Any]]]
+"""Tells whether all is well, and of each part ``healthy`` and its figures."""
+
+GAUGES = {
+    ("dlms", "connections"): ("flexmap_dlms_connections", "TCP connections open now"),
+    ("mms", "clients"): ("flexmap_mms_clients", "Clients connected now"),
+    ("mms", "max_clients"): ("flexmap_mms_clients_max", "Clients that the engine holds"),
+}
+COUNTERS = {
+    ("dlms", "connections_accepted"): ("flexmap_dlms_connections_accepted", "TCP connections accepted"),
+    ("dlms", "connections_refused"): ("flexmap_dlms_connections_refused", "TCP connections beyond the limit"),
+    ("dlms", "associations_opened"): ("flexmap_dlms_associations_opened", "Associations opened"),
+    ("dlms", "associations_refused"): ("flexmap_dlms_associations_refused", "Associations refused"),
+    ("dlms", "associations_released"): ("flexmap_dlms_associations_released", "Associations released"),
+    ("dlms", "associations_security_failure"): ("flexmap_dlms_security_failures", "Messages that proved nothing"),
+    ("dlms", "associations_protocol_error"): ("flexmap_dlms_protocol_errors", "Messages that are malformed"),
+    ("mms", "restarts"): ("flexmap_mms_restarts", "Restarts of the engine's worker"),
+    ("mms", "samples"): ("flexmap_mms_samples", "Samples written into the engine's model"),
+    ("mms", "points"): ("flexmap_mms_points", "Points written into the engine's model"),
+    ("mms", "skipped"): ("flexmap_mms_samples_skipped", "Samples that the engine has no meter for"),
+    ("mms", "commands"): ("flexmap_mms_commands", "Commands of MMS clients"),
+}
+"""(part, figure of its health) → metric (a counter's name gets ``_total``) and its help."""
 
 
 class Metrics:
@@ -12,8 +43,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.accepted = self._counter("samples_accepted", "Samples taken from sources")
         self.rejected = self._counter("samples_rejected", "Samples of meters that the site does not have")
-        self.events = Counter("flexmap_events", "Events of meters", ["log"], registry=self.registry)
-        self.commands = Counter("flexmap_commands", "Commands to meters", ["result"], registry=self.registry)
+        self.events = self._counter("events", "Events of meters", log=[log.name.lower() for log in EventLog])
+        self.commands = self._counter("commands", "Commands to meters", result=["done", "refused"])
         self.old = Gauge("flexmap_meters_old", "Meters whose values are old", registry=self.registry)
         self.latency = Histogram(
             "flexmap_sample_latency_seconds",
@@ -28,5 +59,34 @@ class Metrics:
             registry=self.registry,
         )
 
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"flexmap_{name}", text, registry=self.registry)
+    def add_health(self, health: Health) -> None:
+        """Show the health of each part and its figures, asked for at each scrape."""
+        self.registry.register(_HealthCollector(health))
+
+    def _counter(self, name: str, text: str, **labels: list[str]) -> Counter:
+        counter = Counter(f"flexmap_{name}", text, list(labels), registry=self.registry)
+        for label, values in labels.items():
+            for value in values:
+                counter.labels(**{label: value})  # shown as 0 before the first one
+        return counter
+
+
+class _HealthCollector(Collector):
+    """The parts' figures as metrics."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterable[Metric]:
+        """Return a metric for each figure that the tables above name."""
+        parts = self._health()[1]
+        healthy = GaugeMetricFamily("flexmap_healthy", "Whether a part is well", labels=["part"])
+        for name, part in parts.items():
+            healthy.add_metric([name], part["healthy"])
+        yield healthy
+        for (name, figure), (metric, text) in GAUGES.items():
+            if name in parts:
+                yield GaugeMetricFamily(metric, text, parts[name][figure])
+        for (name, figure), (metric, text) in COUNTERS.items():
+            if name in parts:
+                yield CounterMetricFamily(metric, text, parts[name][figure])

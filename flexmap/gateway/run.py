@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -213,7 +211,7 @@ class Service:
 
     def _serve_web(self) -> None:
         endpoint = self._config.web.endpoint
-        self.metrics.registry.register(_FaceCollector(self.health))
+        self.metrics.add_health(self.health)
         try:
             port: Any = self._reactor.listenTCP(
                 endpoint.port, make_site(self.metrics.registry, self.health), interface=endpoint.host
@@ -242,22 +240,3 @@ class Service:
             expected = now + LAG_SECONDS
 
         return measure
-
-
-class _FaceCollector(Collector):
-    """The faces' figures, asked for at each scrape."""
-
-    def __init__(self, health: Callable[[], tuple[bool, dict[str, Any]]]) -> None:
-        self._health = health
-
-    def collect(self) -> Sequence[GaugeMetricFamily]:
-        """Return a gauge for each number that a face tells."""
-        families: dict[str, GaugeMetricFamily] = {}
-        for face, figures in self._health()[1].items():
-            for name, figure in figures.items():
-                if isinstance(figure, int | float):
-                    family = families.setdefault(
-                        name, GaugeMetricFamily(f"flexmap_face_{name}", f"Face: {name}", labels=["face"])
-                    )
-                    family.add_metric([face], float(figure))
-        return list(families.values())

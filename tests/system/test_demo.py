@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from gateway_harness import Gateway, flexmap, free_ports, gateway
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +165,13 @@ def test_a_target_that_is_no_server_address_is_named(demo):
 def test_metrics_and_health(demo):
     health = demo.health()
     assert health["mms"]["serving"]
-    metrics = demo.metrics()
-    assert re.search(r"^flexmap_samples_accepted_total [1-9]", metrics, re.MULTILINE)
-    assert 'flexmap_face_connections{face="dlms"}' in metrics
-    assert "flexmap_sample_latency_seconds_bucket" in metrics
+    families = {family.name: family for family in text_string_to_metric_families(demo.metrics())}
+    assert families["flexmap_samples_accepted"].type == "counter"
+    assert families["flexmap_samples_accepted"].samples[0].value > 0
+    parts = {sample.labels["part"]: sample.value for sample in families["flexmap_healthy"].samples}
+    assert parts == {"dlms": 1, "mms": 1, "store": 1}
+    documented = set(re.findall(r"`(flexmap_\w+?)(?:_total)?`", (ROOT / "docs" / "operation.md").read_text()))
+    assert documented == {name for name in families if not name.endswith("_created")}
 
 
 def test_write_config_gives_a_site_that_serves(tmp_path):
