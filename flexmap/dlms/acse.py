@@ -79,6 +79,10 @@ class Aarq(msgspec.Struct, frozen=True, kw_only=True):
     """An initiate request, plain or ciphered."""
     protocol_version_1: bool = True
 
+    def __repr__(self) -> str:
+        """Never show a password."""
+        return f"Aarq({self.context}, {self.mechanism}, {self.calling_title!r})"
+
 
 class Aare(msgspec.Struct, frozen=True, kw_only=True):
     """An association response."""

@@ -271,7 +271,8 @@ class Opening:
         services = Services(self._device, view, client, context, limits=self._limits, room=room)
         ciphering = self._ciphering if ciphered else None
         # What the client began with is the least from then on: nobody on the way can slip in less.
-        association = Association(services, self._report, ciphering, title, client.policy | control)
+        context.policy = client.policy | control
+        association = Association(services, self._report, ciphering, title, context.policy)
         challenge = self._challenge(aarq, services, context)
         if self._ciphering is not None and title:
             self._ciphering.record(title)

@@ -159,17 +159,16 @@ def sap_assignment(*, read: Role = AUTHENTICATED) -> ObjectDefinition:
 def security_setup(
     server_title: bytes,
     *,
-    policy: int,
     client_title: bytes = b"",
     logical_name: bytes = SECURITY_SETUP_LN,
     read: Role = AUTHENTICATED,
 ) -> ObjectDefinition:
     """Return a Security setup (class 64 version 0), suite 0; its keys cannot be read and not (yet) be changed.
 
-    ``policy``: 0 nothing, 1 all messages authenticated, 2 encrypted, 3 both.
+    Its policy is what the association that reads it has to keep.
     """
     attributes = (
-        Attribute(2, read, value=axdr.encode("enum", policy)),
+        Attribute(2, read, value=_security_policy),
         Attribute(3, read, value=axdr.encode("enum", 0)),
         Attribute(4, read, value=axdr.octet_string(client_title)),
         Attribute(5, read, value=axdr.octet_string(server_title)),
@@ -222,6 +221,11 @@ def _xdlms_context(context: AssociationContext) -> bytes:
         axdr.encode("integer", 0),
         axdr.octet_string(b""),
     )
+
+
+def _security_policy(context: AssociationContext) -> bytes:
+    # Security control has authenticated and encrypted in bits 4 and 5, security_policy in bits 0 and 1.
+    return axdr.encode("enum", context.policy >> 4)
 
 
 def _status(context: AssociationContext) -> bytes:

@@ -261,7 +261,8 @@ class Client:
                 raise ResultError(response[-1])
             block, end = axdr.take_octet_string(response, at)
             raw += block
-            if number != expected or end != len(response) or len(raw) > MAX_VALUE:
+            endless = not block and not head[0]
+            if number != expected or end != len(response) or len(raw) > MAX_VALUE or endless:
                 raise ApduError(f"block {number} is out of order, malformed or too much")
             if head[0]:
                 return bytes(raw)

@@ -67,6 +67,7 @@ class AssociationContext:
         "mechanism",
         "object_list",
         "open",
+        "policy",
         "server_sap",
     )
 
@@ -79,6 +80,8 @@ class AssociationContext:
         self.max_receive = 0
         self.max_send = 0
         self.open = False
+        self.policy = 0
+        """Security control that every APDU must have at least."""
         self.object_list = b""
 
 

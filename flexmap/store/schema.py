@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
 from pathlib import Path
 from typing import IO
@@ -41,8 +42,22 @@ CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID
 """
 
 
+_DAMAGED = (
+    "move the file away (a new one is begun) or bring it back from a backup; either way the DLMS invocation"
+    " counters are lost: change the keys in the secrets file"
+)
+
+
+def damaged(path: Path, error: sqlite3.Error) -> ConfigurationError:
+    """Return the refusal of a file that cannot be read."""
+    return ConfigurationError(f"is damaged: {error}", where=str(path), remedy=_DAMAGED)
+
+
 class File:
-    """The open database and the lock that keeps a second process out."""
+    """The open database and the lock that keeps a second process out.
+
+    New files are readable by their owner alone: they tell how people live.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open or create the file.
@@ -68,7 +83,7 @@ class File:
     def _take_lock(self) -> IO[bytes]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = self.path.with_name(self.path.name + ".lock").open("ab")
+            lock = os.fdopen(_private(f"{self.path}.lock", os.O_WRONLY | os.O_APPEND), "ab")
         except OSError as error:
             remedy = "make the folder writable or set another one"
             raise self._error(f"cannot write: {error.strerror}", remedy) from None
@@ -82,6 +97,11 @@ class File:
 
     def _connect(self) -> sqlite3.Connection:
         try:
+            os.close(_private(str(self.path), os.O_RDWR))  # SQLite gives its journal files the same mode
+        except OSError as error:
+            remedy = "make the file writable or set another folder"
+            raise self._error(f"cannot open: {error.strerror}", remedy) from None
+        try:
             database = sqlite3.connect(self.path, isolation_level=None)
         except sqlite3.Error as error:
             raise self._error(f"cannot open: {error}", "make the file writable or set another folder") from None
@@ -92,8 +112,7 @@ class File:
             raise self._error(f"cannot write: {error}", "make the file writable or set another folder") from None
         except sqlite3.DatabaseError as error:
             database.close()
-            remedy = "move the file away (a new one is begun) or bring it back from a backup"
-            raise self._error(f"is damaged: {error}", remedy) from None
+            raise damaged(self.path, error) from None
         except ConfigurationError:
             database.close()
             raise
@@ -117,3 +136,7 @@ class File:
             database.executescript(f"BEGIN; {_TABLES} {pragmas} COMMIT;")
         # Writing proves that the file is writable.
         database.execute("INSERT OR IGNORE INTO state VALUES ('clean', 1)")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o600)

@@ -22,7 +22,7 @@ from flexmap.store.meterlog import MeterLog
 from flexmap.store.pack import pack
 from flexmap.store.profile import ProfileRow, period_end
 from flexmap.store.read import Reader
-from flexmap.store.schema import File
+from flexmap.store.schema import File, damaged
 from flexmap.store.settings import StoreSettings
 
 _log = Logger()
@@ -66,8 +66,7 @@ class Store:
             self._begin(site)
         except sqlite3.DatabaseError as error:
             self._file.close()
-            remedy = "move the file away (a new one is begun) or bring it back from a backup"
-            raise ConfigurationError(f"is damaged: {error}", where=str(path), remedy=remedy) from None
+            raise damaged(path, error) from None
 
     # Writing
 

@@ -88,7 +88,7 @@ def toy_schema() -> Schema:
             classes.profile_generic(PROFILE, COLUMNS, capture_period=PERIOD, entries=1440),
             classes.disconnect_control(BREAKER),
             classes.sap_assignment(),
-            classes.security_setup(TITLE, policy=3),
+            classes.security_setup(TITLE),
         ]
     )
 

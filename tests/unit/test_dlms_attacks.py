@@ -10,8 +10,8 @@ from test_dlms_server import NONE_AARQ, NOT_ALLOWED, line
 from flexmap.dlms import acse, axdr, classes, selection, wrapper
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms.acse import Context, Mechanism
-from flexmap.dlms.apdu import DataAccessResult
-from flexmap.dlms.client import ResultError
+from flexmap.dlms.apdu import ApduError, DataAccessResult
+from flexmap.dlms.client import Client, ClientSettings, ResultError
 from flexmap.dlms.objects import ASSOCIATION_LN, Rows
 from flexmap.dlms.profile import ClientProfile, EventKind, Limits, Role
 from flexmap.dlms.security import (
@@ -23,6 +23,7 @@ from flexmap.dlms.security import (
     MemoryCounterStore,
 )
 from flexmap.dlms.selection import EntrySelection, RangeSelection
+from flexmap.faces.dlms.client import Credentials
 from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.model import RemoteError, Site
 from flexmap.store import Store
@@ -328,3 +329,29 @@ def test_events_name_no_secret():
         meter.connect()
     assert events[-1].kind == EventKind.REFUSED
     assert "s3cret" not in str(events)
+
+
+def test_no_repr_shows_a_secret():
+    secret = b"s3cret-word"
+    settings = ClientSettings(client_sap=2, server_sap=1, secret=secret)
+    profile = ClientProfile(sap=2, name="r", role=Role.READER, mechanism=Mechanism.LLS, secret=secret, keys=KEYS)
+    request = acse.Aarq(context=1, mechanism=1, authentication=secret)
+    for thing in (settings, profile, request, Credentials(2, Mechanism.LLS, secret), KEYS):
+        assert "s3cret" not in repr([thing]), type(thing)
+        assert str(KEYS.guek) not in repr([thing])
+
+
+def test_the_security_setup_tells_what_the_association_must_keep():
+    server, _ = server_with_free_client()
+    for protection, policy in ((0, 0), (AUTHENTICATED, 1), (AUTHENTICATED_ENCRYPTED, 3)):
+        meter = free_line(server, protection, MemoryCounterStore(first=1000 * (1 + policy)))
+        meter.connect()
+        assert meter.get(64, classes.SECURITY_SETUP_LN, 2) == policy
+
+
+def test_a_server_that_sends_empty_blocks_for_ever_is_left():
+    empty = bytes.fromhex("c402c1000000000100") + b"\0"
+    exchange = Client(ClientSettings(client_sap=16, server_sap=1), random=bytes).get(1, SERIAL, 2)
+    next(exchange)
+    with pytest.raises(ApduError):
+        exchange.send(empty)

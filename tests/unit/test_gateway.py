@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.task import Clock
 
-from flexmap.dlms import wrapper
+from flexmap.dlms import cosem_time, wrapper
 from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.client import Client, ClientSettings, ResultError, drive
 from flexmap.dlms.profile import ClientProfile, Role
@@ -173,3 +173,17 @@ def test_an_event_is_stored_and_its_code_shown(rig):
     assert rig.get(1, obis.parse("0-0:96.11.1"), 2) == EventCode.METER_COVER_OPENED
     rows = rig.get(7, obis.parse("0-0:99.98.1"), 2)
     assert [row[1] for row in rows] == [EventCode.METER_COVER_OPENED]
+
+
+@pytest.mark.parametrize("strange", [float("nan"), float("inf"), "230", 1e12])
+def test_a_value_that_is_no_number_of_the_register_harms_no_other(rig, strange):
+    rig.source.start(rig.gateway)
+    rig.live(1)
+    newest = rig.gateway.last["M1"]
+    values = list(newest.values)
+    values[SITE.types["single-phase"].index["voltage"]] = strange
+    rig.gateway.accept([Sample("M1", newest.time + 60_000, tuple(values), newest.quality)])
+    with pytest.raises(ResultError, match="other-reason"):
+        rig.get(4, VOLTAGE, 2)
+    assert rig.get(4, ENERGY, 2) == values[0]
+    assert cosem_time.to_epoch_ms(rig.get(4, ENERGY, 5)) == newest.time + 60_000

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import tracemalloc
@@ -458,3 +459,15 @@ def test_damage_inside_the_file_is_refused(tmp_path):
     path.write_bytes(data)
     with pytest.raises(ConfigurationError, match="damaged"):
         opened(tmp_path)
+
+
+def test_files_are_their_owners_alone(tmp_path):
+    before = os.umask(0o022)
+    try:
+        store = opened(tmp_path)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert len(modes) >= 3
+    assert set(modes.values()) == {0o600}, modes

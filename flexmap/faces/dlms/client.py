@@ -36,6 +36,10 @@ class Credentials(NamedTuple):
     counters: CounterStore = MemoryCounterStore()
     """Where the client's invocation counters are kept; the default forgets them with the process."""
 
+    def __repr__(self) -> str:
+        """Never show a password."""
+        return f"Credentials({self.client_sap}, {self.mechanism.name})"
+
 
 class ListedObject(NamedTuple):
     """An element of the object_list."""

@@ -117,7 +117,7 @@ class MeterDevice(LogicalDevice):
         for register in point.registers:
             try:
                 encoded = DataAccessResult.TEMPORARY_FAILURE if missing else register.encode(value)
-            except (OverflowError, LocalError) as error:
+            except (OverflowError, ValueError, TypeError, LocalError) as error:  # no number, or one too large
                 log.warn("{meter}: {error}", meter=self._meter.id, error=error)
                 encoded = DataAccessResult.OTHER_REASON
             self.values[register.value] = encoded
@@ -144,7 +144,7 @@ def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]
     """Return the gateway's own logical device: clock, identity and the SAP assignment of all meters."""
     definitions = [
         classes.association_ln(),
-        classes.security_setup(system_title, policy=0),
+        classes.security_setup(system_title),
         classes.clock(),
         classes.data(classes.LOGICAL_DEVICE_NAME_LN, read=EVERYONE),
         classes.data(FIRMWARE_LN, read=EVERYONE),

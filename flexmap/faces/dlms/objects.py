@@ -119,7 +119,7 @@ def _definitions(
 ) -> list[ObjectDefinition]:
     found = [
         classes.association_ln(),
-        classes.security_setup(system_title, policy=0),
+        classes.security_setup(system_title),
         classes.clock(),
         classes.data(PROFILE_STATUS_LN),
         classes.profile_generic(
