@@ -128,6 +128,34 @@ class Session:
         found = self.client.parseObjects(reply.data, False)
         return [(int(item.objectType), item.logicalName) for item in found]
 
+    def try_all(
+        self, objects: list[tuple[int, str, list[int], list[int]]]
+    ) -> dict[tuple[str, int, str, int], int]:
+        """Read and write each attribute and call each method; the results as the server gives them.
+
+        ``objects``: class, logical name, attributes, methods. 0 is success. Nothing but an empty octet-string is
+        written.
+        """
+        write = self.client._GXDLMSClient__write  # write itself asks its objects for values
+        results: dict[tuple[str, int, str, int], int] = {}
+        for class_id, name, attributes, methods in objects:
+            item = self._object(class_id, name)
+            for index in attributes:
+                results["get", class_id, name, index] = self._result(self.client.read(item, index))
+                octets = write(name, b"", DataType.OCTET_STRING, class_id, index)
+                results["set", class_id, name, index] = self._result(octets)
+            for index in methods:
+                octets = self.client.method(item, index, 0, DataType.INT8)
+                results["act", class_id, name, index] = self._result(octets)
+        return results
+
+    def _result(self, messages: Any) -> int:
+        try:
+            self._exchange(messages)
+        except OSError as error:
+            return int(str(error).removeprefix("error "))
+        return 0
+
     def conformance(self) -> int:
         """Return the negotiated conformance as Gurux holds it."""
         return int(self.client.negotiatedConformance)
