@@ -14,12 +14,6 @@ import msgspec
 
 from flexmap.model.error import RemoteError
 
-INVALID = 0x01
-DOUBTFUL = 0x02
-DIFFERENT_CLOCK_BASE = 0x04
-INVALID_STATUS = 0x08
-DAYLIGHT_SAVING = 0x80
-
 NOT_SPECIFIED = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x80\x00\xff"
 """A date-time with no field specified."""
 

@@ -85,9 +85,6 @@ class AssociationContext:
         self.object_list = b""
 
 
-Computed = Callable[[AssociationContext], Stored]
-
-
 class Attribute(msgspec.Struct, frozen=True):
     """One attribute of an object and who may do what with it."""
 

@@ -29,9 +29,6 @@ _PLACES = {
     "DPC": Place("ST", "stVal", "Dbpos"),
 }
 
-COMPOSITE = frozenset({"WYE", "DEL", "SEQ"})
-"""Classes whose values stand in sub data objects (``phsA`` … of class CMV)."""
-
 KINDS = {
     "MV": {Kind.INSTANTANEOUS},
     "WYE": {Kind.INSTANTANEOUS},

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from flexmap.mapping.quality import CLOCK_DAYLIGHT_SAVING, CLOCK_INVALID, CLOCK_INVALID_STATUS
 from flexmap.model import EventCode, Sample, Value, quality
 
 
@@ -44,8 +45,6 @@ _OF_EVENT = {
     EventCode.CLOCK_ADJUSTED_OLD: AmrStatus.CLOCK_ADJUSTED,
     EventCode.CLOCK_ADJUSTED_NEW: AmrStatus.CLOCK_ADJUSTED,
 }
-_CLOCK_INVALID = 0x01 | 0x08
-_CLOCK_DAYLIGHT_SAVING = 0x80
 
 
 def period_end(second: int, period: int) -> int:
@@ -69,9 +68,9 @@ class Capture:
         self.count += 1
         self._last = sample
         if sample.clock_status:
-            if sample.clock_status & _CLOCK_INVALID:
+            if sample.clock_status & (CLOCK_INVALID | CLOCK_INVALID_STATUS):
                 self._status |= AmrStatus.CLOCK_INVALID
-            if sample.clock_status & _CLOCK_DAYLIGHT_SAVING:
+            if sample.clock_status & CLOCK_DAYLIGHT_SAVING:
                 self._status |= AmrStatus.DAYLIGHT_SAVING
         if any(sample.quality) and any(
             quality.validity(sample.quality[column]) != quality.GOOD for column in self._columns
