@@ -77,7 +77,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Attributes or methods that one request names."""
     max_long_value: int = 1 << 18
     """Octets of a value that comes in blocks."""
-    max_replies: int = 1 << 17
+    max_replies: int = 1 << 16
     """Octets of replies that one ``receive`` makes before it waits for them to be written."""
     max_requests: int = 256
     """Requests that one ``receive`` answers before others have their turn."""
