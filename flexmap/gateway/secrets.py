@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import secrets as random
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -59,12 +60,24 @@ def load(config: Config) -> dict[str, Secret]:
         )
     try:
         found = msgspec.toml.decode(text, type=dict[str, Secret])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         remedy = "docs/configuration.md, 'The secrets file', describes the form"
         raise ConfigurationError(str(error), where=str(path), remedy=remedy) from None
     for client in needed:
         _check(client, found.get(client.name, Secret()), f"{path}: [{client.name}]")
+    _check_apart(needed, found, path)
     return found
+
+
+def _check_apart(clients: Sequence[DlmsClient], found: Mapping[str, Secret], path: Path) -> None:
+    """Refuse one key for two kinds of access: whoever reads could then pass for the one who manages."""
+    owners: dict[str, DlmsClient] = {}
+    for client in clients:
+        key = found[client.name].encryption_key.lower()
+        owner = owners.setdefault(key, client) if client.authentication == "hls-gmac" else client
+        if owner.access != client.access:
+            what = f"encryption_key is that of [{owner.name}], whose access is '{owner.access}'"
+            raise ConfigurationError(what, where=f"{path}: [{client.name}]", remedy="give each a key of its own")
 
 
 def _check(client: DlmsClient, secret: Secret, where: str) -> None:

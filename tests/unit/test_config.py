@@ -139,3 +139,24 @@ def test_fresh_secrets_differ_and_are_not_shown():
     assert secrets.fresh(gmac) != secrets.fresh(gmac)
     assert len(secrets.fresh(lls).password) >= 12
     assert SECRETS["reader"].encryption_key not in repr(SECRETS["reader"])
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (
+            lambda text: text.replace("101112131415161718191A1B1C1D1E1F", "000102030405060708090a0b0c0d0e0f"),
+            "reader",
+        ),
+        (lambda text: text.replace("reader-lls", "\xff"), "utf-8"),
+    ],
+)
+def test_secrets_that_would_not_keep_clients_apart_or_are_no_text(tmp_path, change, what):
+    config = configuration.parse(demo_text(), tmp_path / "demo.toml")
+    file = tmp_path / "secrets.toml"
+    secrets.write(file, SECRETS)
+    assert set(secrets.load(config)) == set(SECRETS)
+    file.write_bytes(change(file.read_text()).encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=what) as refused:
+        secrets.load(config)
+    assert "0c0d0e" not in str(refused.value).lower()
