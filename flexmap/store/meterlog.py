@@ -14,6 +14,14 @@ MOST_SLOTS = 120
 """Blocks kept in memory for one meter while the file cannot be written."""
 
 
+def slot_of(row: int, second: int) -> int:
+    """Return the slot that a second belongs to, of the meter with that id in the file.
+
+    Meters end their blocks at different seconds of the minute, so that packing is spread evenly.
+    """
+    return (second + row * 7 % SLOT) // SLOT
+
+
 class MeterLog:
     """Sorts samples into slots of a minute, each second once, whatever order they come in."""
 
@@ -37,19 +45,17 @@ class MeterLog:
         """Complete periods whose rows are not in the file."""
         self.dirty: set[int] = set()
         """Ends of periods whose rows must be made from the stored samples."""
-        # Meters end their blocks at different seconds of the minute, so that packing is spread evenly.
-        self._offset = row * 7 % SLOT
         self._period = settings.profile_period
         self._full = settings.profile_period // settings.sample_interval
         self._capture: Capture | None = None
 
     def slot(self, second: int) -> int:
         """Return the slot that a second belongs to."""
-        return (second + self._offset) // SLOT
+        return slot_of(self.row, second)
 
     def start_of(self, slot: int) -> int:
         """Return the first second of a slot."""
-        return slot * SLOT - self._offset
+        return slot * SLOT - self.row * 7 % SLOT
 
     def add(self, sample: Sample) -> bool:
         """Take a sample; the first one of a second stays. Return whether it was taken."""

@@ -18,7 +18,7 @@ import msgspec
 from twisted.logger import Logger
 
 from flexmap.model import ConfigurationError, Event, EventCode, EventLog, LocalError, Sample, Site
-from flexmap.store.meterlog import MeterLog
+from flexmap.store.meterlog import MeterLog, slot_of
 from flexmap.store.pack import pack
 from flexmap.store.profile import ProfileRow, period_end
 from flexmap.store.read import Reader
@@ -95,7 +95,9 @@ class Store:
         """Delete what is older than the retention at a time in ms; return whether there is more to delete."""
         try:
             with self._transaction():
-                more = sum(self._prune_meter(log, now) for log in self._logs.values()) > 0
+                # Meters that the site no longer has are pruned too.
+                meters = self._database.execute("SELECT id FROM meter").fetchall()
+                more = sum(self._prune_meter(meter, now) for (meter,) in meters) > 0
             # As a script: it steps the statement to its end, where ``execute`` would free a single page.
             self._database.executescript("PRAGMA incremental_vacuum(1000);")
         except sqlite3.Error as error:
@@ -427,21 +429,21 @@ class Store:
                 ),
             )
 
-    def _prune_meter(self, log: MeterLog, now: int) -> bool:
+    def _prune_meter(self, meter: int, now: int) -> bool:
         for table, days in (("profile", self.settings.profile_days), ("event", self.settings.events_days)):
             if days:
                 self._database.execute(
                     f"DELETE FROM {table} WHERE meter = ? AND time < ?",  # noqa: S608 - our own names
-                    (log.row, int(now - days * _DAY_MS)),
+                    (meter, int(now - days * _DAY_MS)),
                 )
         if not self.settings.samples_days:
             return False
-        return self._delete_blocks(log, int(now - self.settings.samples_days * _DAY_MS))
+        return self._delete_blocks(meter, int(now - self.settings.samples_days * _DAY_MS))
 
-    def _delete_blocks(self, log: MeterLog, cut: int) -> bool:
+    def _delete_blocks(self, meter: int, cut: int) -> bool:
         cursor = self._database.execute(
             "DELETE FROM block WHERE rowid IN (SELECT rowid FROM block WHERE meter = ? AND slot < ? LIMIT ?)",
-            (log.row, log.slot(cut // 1000), _PRUNED),
+            (meter, slot_of(meter, cut // 1000), _PRUNED),
         )
         return cursor.rowcount == _PRUNED
 

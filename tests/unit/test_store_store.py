@@ -471,3 +471,24 @@ def test_files_are_their_owners_alone(tmp_path):
         os.umask(before)
     assert len(modes) >= 3
     assert set(modes.values()) == {0o600}, modes
+
+
+def test_a_meter_that_the_site_no_longer_has_is_pruned_too(tmp_path):
+    store = opened(tmp_path, "A", "GONE")
+    store.append(sample(START + n, meter) for n in range(1900) for meter in ("A", "GONE"))
+    store.event(Event("GONE", START * 1000, EventLog.STANDARD, EventCode.POWER_UP))
+    store.close()
+    store = opened(tmp_path, "A")
+    day = 86_400_000
+
+    def rows():
+        tables = ("block", "profile", "event")
+        return [store._database.execute(f"SELECT count(*) FROM {t} WHERE meter = 2").fetchone()[0] for t in tables]
+
+    store.prune(START * 1000 + 6 * day)
+    assert min(rows()) > 0
+    store.prune(START * 1000 + 8 * day)
+    assert rows()[0] == 0
+    store.prune(START * 1000 + 401 * day)
+    assert rows() == [0, 0, 0]
+    store.close()
