@@ -1,0 +1,536 @@
+"""LOADng, the routing protocol of G3-PLC (ITU-T G.9903 §9.4; facts, confidence A unless said otherwise).
+
+Who needs a route floods an RREQ; every node on the way learns the way back. The destination waits adpRREPWait for
+better copies and answers along the best one with an RREP, from which every node on the way learns the way there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from flexmap.g3 import loadng_message
+from flexmap.g3.adp_pib import AdpPib
+from flexmap.g3.interface import BROADCAST, Confirm, Link, MacStatus, Random, Scheduler, Timer
+from flexmap.g3.loadng_message import CostMessage, Kind, PathHop, PathMessage, RouteError, RouteMessage
+from flexmap.g3.routing import Blacklist, Route, RoutingTable, newer
+
+MODULATION_COST = (3, 3, 2, 1, 0)
+"""Factor of Km by modulation: ROBO, DBPSK, DQPSK, D8PSK, beyond (A)."""
+MAX_COST = 0xFFFF
+MAX_HOPS = 15
+DISCOVERIES = 4
+"""Discoveries of one node under way at the same time (ours); the others wait for their turn."""
+DISCOVERIES_WAITING = 256
+FORWARDS = 32
+"""RREQs of different originators waiting to be passed on (ours)."""
+
+Found = Callable[[bool], object]
+PathFound = Callable[[PathMessage | None], object]
+
+
+class Host(Protocol):
+    """What LOADng needs of the node it runs in."""
+
+    @property
+    def short_address(self) -> int:
+        """Short address, 0xFFFF while the node has none."""
+
+    def link(self, neighbour: int) -> Link | None:
+        """Return what the MAC knows of a neighbour."""
+
+    def send_loadng(self, neighbour: int, message: bytes, confirm: Confirm | None) -> None:
+        """Send a message one hop far, or to all neighbours (0xFFFF)."""
+
+
+class Counters:
+    """What has been sent and what went wrong."""
+
+    __slots__ = ("discoveries", "failed_discoveries", "malformed", "rerr", "rrep", "rreq", "rreq_forwarded")
+
+    def __init__(self) -> None:
+        self.discoveries = self.failed_discoveries = self.malformed = 0
+        self.rerr = self.rrep = self.rreq = self.rreq_forwarded = 0
+
+
+class _Discovery:
+    __slots__ = ("destination", "repair", "retries", "timer", "waiting")
+
+    def __init__(self, destination: int, retries: int) -> None:
+        self.destination = destination
+        self.repair = False
+        self.retries = retries
+        self.timer: Timer | None = None
+        self.waiting: list[Found] = []
+
+
+class _Reply:
+    __slots__ = ("repair", "sequence", "timer")
+
+    def __init__(self, sequence: int, timer: Timer, *, repair: bool) -> None:
+        self.sequence = sequence
+        self.timer = timer
+        self.repair = repair
+
+
+class _Forward:
+    __slots__ = ("message", "timer")
+
+    def __init__(self, message: RouteMessage, timer: Timer) -> None:
+        self.message = message
+        self.timer = timer
+
+
+def directional_cost(pib: AdpPib, lqi: int, link: Link | None) -> float:
+    """Return the cost of a link in one direction: Kr, Km, Kc for what it carries, Kq for how well it is heard."""
+    cost = pib.kq * min(max((pib.high_lqi - lqi) / max(pib.high_lqi - pib.low_lqi, 1), 0.0), 1.0)
+    if link is None:
+        return cost + pib.kr + pib.km * MODULATION_COST[0]
+    unused = (link.max_tones - link.active_tones) / link.max_tones if link.max_tones else 0.0
+    return cost + pib.kr * link.robo + pib.km * MODULATION_COST[link.modulation] + pib.kc * unused
+
+
+def link_cost(pib: AdpPib, lqi: int, link: Link | None, load: float) -> int:
+    """Return the cost of a link: the worse direction, Kh for the hop, Krt for the node's load.
+
+    ``load`` is the share of the routing table in use, 0 to 1.
+    """
+    forward = directional_cost(pib, lqi, link)
+    if link is None or link.reverse_lqi is None:
+        reverse = forward + pib.add_reverse_link_cost
+    else:
+        reverse = directional_cost(pib, link.reverse_lqi, link)
+    return int(max(forward, reverse) + pib.krt * load) + pib.kh
+
+
+class Loadng:
+    """LOADng of one node."""
+
+    __slots__ = (
+        "_active",
+        "_blacklist",
+        "_forwards",
+        "_host",
+        "_last_rerr",
+        "_last_rreq",
+        "_paths",
+        "_pib",
+        "_queue",
+        "_random",
+        "_replies",
+        "_scheduler",
+        "counters",
+        "sequence",
+        "table",
+    )
+
+    def __init__(self, host: Host, pib: AdpPib, scheduler: Scheduler, random: Random, table: RoutingTable) -> None:
+        self._host = host
+        self._pib = pib
+        self._scheduler = scheduler
+        self._random = random
+        self.table = table
+        self.counters = Counters()
+        self.sequence = random.randrange(0x10000)
+        """Of the next RREQ or RREP. Must go on, never back: others believe the newest."""
+        self._blacklist = Blacklist()
+        self._active: dict[int, _Discovery] = {}
+        self._queue: deque[_Discovery] = deque()
+        self._last_rreq: dict[int, float] = {}
+        self._last_rerr = float("-inf")
+        self._replies: dict[int, _Reply] = {}
+        self._forwards: dict[int, _Forward] = {}
+        self._paths: dict[int, tuple[PathFound, Timer]] = {}
+
+    def clear(self) -> None:
+        """Forget every route and everything under way, as when leaving a PAN; waiting calls get ``False``."""
+        discoveries = [*self._active.values(), *self._queue]
+        paths = list(self._paths.values())
+        timers = [discovery.timer for discovery in discoveries] + [timer for _, timer in paths]
+        timers += [entry.timer for entry in self._replies.values()]
+        timers += [entry.timer for entry in self._forwards.values()]
+        for timer in timers:
+            _cancel(timer)
+        for table in (self._active, self._replies, self._forwards, self._paths, self._last_rreq):
+            table.clear()
+        self._queue.clear()
+        self.table.clear()
+        self._blacklist.clear()
+        for discovery in discoveries:
+            _tell(discovery, found=False)
+        for done, _ in paths:
+            done(None)
+
+    # Routes
+
+    def route(self, destination: int) -> Route | None:
+        """Return the route data can take to a destination."""
+        return self.table.find(destination, self._scheduler.seconds())
+
+    def add_route(self, destination: int, next_hop: int, cost: int, hops: int) -> None:
+        """Know a route from elsewhere, such as the one to the coordinator through the agent of the join."""
+        route = Route(destination)
+        route.next_hop, route.cost, route.hops, route.weak_links = next_hop, cost, hops, 0
+        route.bidirectional = True
+        route.expires = self._expiry()
+        self.table.offer(route, self._scheduler.seconds())
+
+    def link_failed(self, destination: int, next_hop: int) -> None:
+        """Forget the route to a destination if it goes through a neighbour that did not acknowledge."""
+        route = self.table.find(destination, self._scheduler.seconds(), bidirectional=False)
+        if route is not None and route.next_hop == next_hop:
+            self.table.remove(destination)
+
+    # Route discovery
+
+    def discover(self, destination: int, done: Found, *, repair: bool = False) -> None:
+        """Look for a route; ``done`` learns whether one was found, after at most as long as the retries take."""
+        discovery = self._active.get(destination)
+        if discovery is None:
+            discovery = next((entry for entry in self._queue if entry.destination == destination), None)
+        if discovery is None:
+            if len(self._queue) >= DISCOVERIES_WAITING:
+                done(False)
+                return
+            discovery = _Discovery(destination, self._pib.rreq_retries)
+            self._queue.append(discovery)
+        discovery.waiting.append(done)
+        discovery.repair |= repair
+        self._next_discovery()
+
+    def _next_discovery(self) -> None:
+        while self._queue and len(self._active) < DISCOVERIES:
+            discovery = self._queue.popleft()
+            if self.route(discovery.destination) is not None:
+                _tell(discovery, found=True)
+                continue
+            self._active[discovery.destination] = discovery
+            self.counters.discoveries += 1
+            now = self._scheduler.seconds()
+            wait = self._last_rreq.get(discovery.destination, float("-inf")) + self._pib.rreq_wait - now
+            if wait > 0:
+                discovery.timer = self._scheduler.callLater(wait, self._request, discovery, self._pib.unicast_rreq)
+            else:
+                self._request(discovery, unicast=self._pib.unicast_rreq)
+
+    def _request(self, discovery: _Discovery, unicast: bool) -> None:
+        if self.route(discovery.destination) is not None:
+            self._end(discovery, found=True)
+            return
+        now = self._scheduler.seconds()
+        if len(self._last_rreq) > DISCOVERIES_WAITING:
+            horizon = now - self._pib.rreq_wait
+            self._last_rreq = {key: at for key, at in self._last_rreq.items() if at > horizon}
+        self._last_rreq[discovery.destination] = now
+        discovery.timer = self._scheduler.callLater(2 * self._pib.net_traversal_time, self._unanswered, discovery)
+        message = RouteMessage(
+            Kind.RREQ,
+            discovery.destination,
+            self._host.short_address,
+            self._next_sequence(),
+            hop_limit=self._pib.max_hops,
+            repair=discovery.repair,
+            # A repair must not follow routes that may lead through the broken link.
+            unicast=unicast and not discovery.repair,
+            metric=self._pib.metric_type,
+        )
+        self.counters.rreq += 1
+        self._pass_on(message)
+
+    def _unanswered(self, discovery: _Discovery) -> None:
+        if discovery.retries:
+            discovery.retries -= 1
+            self._request(discovery, unicast=False)
+            return
+        self.counters.failed_discoveries += 1
+        self._end(discovery, found=False)
+
+    def _reached(self, destination: int) -> None:
+        discovery = self._active.get(destination)
+        if discovery is not None:
+            self._end(discovery, found=True)
+
+    def _end(self, discovery: _Discovery, *, found: bool) -> None:
+        _cancel(discovery.timer)
+        self._active.pop(discovery.destination, None)
+        _tell(discovery, found=found)
+        self._next_discovery()
+
+    # Messages
+
+    def message(self, neighbour: int, lqi: int, octets: bytes) -> None:
+        """Take a message from a neighbour; :class:`flexmap.model.error.RemoteError` if it is none."""
+        message = loadng_message.parse(octets)
+        if self._host.short_address == BROADCAST:
+            return
+        if isinstance(message, RouteMessage):
+            self._route_message(message, neighbour, lqi)
+        elif isinstance(message, RouteError):
+            self._route_error(message, neighbour)
+        elif isinstance(message, PathMessage):
+            self._path_message(message, neighbour, lqi)
+        else:
+            self._cost_message(message, neighbour, lqi)
+
+    def _route_message(self, message: RouteMessage, neighbour: int, lqi: int) -> None:
+        own = self._host.short_address
+        now = self._scheduler.seconds()
+        request = message.kind == Kind.RREQ
+        if message.originator == own or message.hop_limit == 0 or message.hop_count == MAX_HOPS:
+            return
+        if request and self._blacklist.holds(neighbour, now):
+            return
+        known = self.table.find(message.originator, now, bidirectional=False)
+        if (
+            known is not None
+            and known.sequence is not None
+            and message.sequence != known.sequence
+            and not newer(message.sequence, known.sequence)
+        ):
+            return
+        message = self._over_link(message, neighbour, lqi)
+        if not self._learn(message, neighbour, lqi):
+            return
+        if message.destination != own:
+            if message.hop_limit:
+                self._forward(message, lqi)
+        elif request:
+            self._reply_later(message)
+        else:
+            self._reached(message.originator)
+
+    def _over_link(self, message: RouteMessage, neighbour: int, lqi: int) -> RouteMessage:
+        """Return the message as it goes on: one hop further, the link it came over added."""
+        composite = message.metric == self._pib.metric_type
+        cost = message.cost + self._cost(neighbour, lqi) if composite else MAX_COST
+        return RouteMessage(
+            message.kind,
+            message.destination,
+            message.originator,
+            message.sequence,
+            min(cost, MAX_COST),
+            message.hop_limit - 1,
+            message.hop_count + 1,
+            min(message.weak_links + (lqi < self._pib.weak_lqi), MAX_HOPS),
+            message.repair,
+            message.unicast,
+            message.metric if composite else loadng_message.METRIC_HOP_COUNT,
+        )
+
+    def _learn(self, message: RouteMessage, neighbour: int, lqi: int) -> bool:
+        """Take the route back to the originator; return whether it is a better one."""
+        now = self._scheduler.seconds()
+        replied = message.kind == Kind.RREP
+        route = Route(message.originator)
+        route.next_hop = neighbour
+        route.cost = message.cost
+        route.hops = message.hop_count
+        route.weak_links = message.weak_links
+        route.sequence = message.sequence
+        route.bidirectional = replied
+        route.expires = self._expiry()
+        if not self.table.offer(route, now):
+            return False
+        if neighbour != message.originator:
+            weak = lqi < self._pib.weak_lqi
+            cost = self._cost(neighbour, lqi)
+            self.table.neighbour(neighbour, cost, weak=weak, bidirectional=replied, expires=route.expires, now=now)
+        return True
+
+    def _cost(self, neighbour: int, lqi: int) -> int:
+        return link_cost(self._pib, lqi, self._host.link(neighbour), len(self.table) / self.table.size)
+
+    def _expiry(self) -> float:
+        return self._scheduler.seconds() + 60 * self._pib.routing_ttl
+
+    def _next_sequence(self) -> int:
+        sequence = self.sequence
+        self.sequence = (sequence + 1) & 0xFFFF
+        return sequence
+
+    def _forward(self, message: RouteMessage, lqi: int) -> None:
+        if message.kind == Kind.RREP:
+            self._send_reply(message)
+            return
+        waiting = self._forwards.get(message.originator)
+        if waiting is not None:
+            waiting.message = message
+            return
+        if message.unicast and self.route(message.destination) is not None:
+            self.counters.rreq_forwarded += 1
+            self._pass_on(message)
+            return
+        if len(self._forwards) < FORWARDS:
+            timer = self._scheduler.callLater(self._jitter(lqi), self._forward_now, message.originator)
+            self._forwards[message.originator] = _Forward(message, timer)
+
+    def _jitter(self, lqi: int) -> float:
+        """Return how long to wait with an RREQ: longer over bad links, so that good ways win (rule C)."""
+        pib = self._pib
+        bad = min(max((pib.high_lqi - lqi) / max(pib.high_lqi - pib.low_lqi, 1), 0.0), 1.0)
+        delay = pib.delay_high_lqi + bad * (pib.delay_low_lqi - pib.delay_high_lqi)
+        return delay / 1000 * (0.5 + self._random.random())
+
+    def _forward_now(self, originator: int) -> None:
+        message = self._forwards.pop(originator).message
+        self.counters.rreq_forwarded += 1
+        self._pass_on(message)
+
+    def _pass_on(self, message: RouteMessage) -> None:
+        """Send an RREQ along a known route where it may, else to everyone."""
+        route = self.route(message.destination) if message.unicast else None
+        if route is None:
+            self._host.send_loadng(BROADCAST, message.encode(), None)
+            return
+        next_hop = route.next_hop
+
+        def confirm(status: MacStatus) -> None:
+            if status is not MacStatus.SUCCESS:
+                self.link_failed(message.destination, next_hop)
+                self._host.send_loadng(BROADCAST, message.encode(), None)
+
+        self._host.send_loadng(next_hop, message.encode(), confirm)
+
+    # Route reply
+
+    def _reply_later(self, message: RouteMessage) -> None:
+        reply = self._replies.get(message.originator)
+        if reply is not None and reply.timer.active():
+            # The best copy by then is answered: the table holds it.
+            reply.sequence, reply.repair = message.sequence, message.repair
+            return
+        timer = self._scheduler.callLater(self._pib.rrep_wait, self._reply, message.originator)
+        self._replies[message.originator] = _Reply(message.sequence, timer, repair=message.repair)
+
+    def _reply(self, originator: int) -> None:
+        reply = self._replies.pop(originator)
+        message = RouteMessage(
+            Kind.RREP,
+            originator,
+            self._host.short_address,
+            self._next_sequence(),
+            hop_limit=self._pib.max_hops,
+            repair=reply.repair,
+            metric=self._pib.metric_type,
+        )
+        self._send_reply(message)
+
+    def _send_reply(self, message: RouteMessage) -> None:
+        """Send an RREP along the way its RREQ came; whether it is acknowledged tells if the way carries."""
+        destination = message.destination
+        route = self.table.find(destination, self._scheduler.seconds(), bidirectional=False)
+        if route is None:
+            return
+        self.counters.rrep += 1
+        next_hop = route.next_hop
+
+        def confirm(status: MacStatus) -> None:
+            now = self._scheduler.seconds()
+            if status is MacStatus.NO_ACK:
+                self._blacklist.add(next_hop, now + 60 * self._pib.blacklist_ttl)
+                self.link_failed(destination, next_hop)
+            elif status is MacStatus.SUCCESS:
+                back = self.table.find(destination, now, bidirectional=False)
+                if back is not None and back.next_hop == next_hop:
+                    back.bidirectional = True
+                    self._reached(destination)
+
+        self._host.send_loadng(next_hop, message.encode(), confirm)
+
+    # Route error
+
+    def report_error(self, originator: int, unreachable: int, error: int = 0) -> None:
+        """Tell the originator of a packet that its destination cannot be reached from here."""
+        now = self._scheduler.seconds()
+        route = self.route(originator)
+        if route is None or now - self._last_rerr < self._pib.rreq_wait:
+            return
+        self._last_rerr = now
+        self.counters.rerr += 1
+        message = RouteError(originator, self._host.short_address, unreachable, error, self._pib.max_hops)
+        self._host.send_loadng(route.next_hop, message.encode(), None)
+
+    def _route_error(self, message: RouteError, neighbour: int) -> None:
+        own = self._host.short_address
+        if message.originator == own or message.hop_limit == 0:
+            return
+        self.link_failed(message.unreachable, neighbour)
+        route = self.route(message.destination)
+        if message.destination == own or message.hop_limit == 1 or route is None:
+            return
+        further = msgspec.structs.replace(message, hop_limit=message.hop_limit - 1)
+        self._host.send_loadng(route.next_hop, further.encode(), None)
+
+    # Path discovery
+
+    def discover_path(self, destination: int, done: PathFound) -> None:
+        """Ask which nodes packets pass on their way to a destination and back.
+
+        ``done`` gets the reply, hops there first, then hops back; ``None`` if none comes within
+        adpPathDiscoveryTime, there is no route, or one is being asked for.
+        """
+        route = self.route(destination)
+        if route is None or destination in self._paths:
+            done(None)
+            return
+        timer = self._scheduler.callLater(self._pib.path_discovery_time, self._path_lost, destination)
+        self._paths[destination] = (done, timer)
+        message = PathMessage(
+            Kind.PATH_REQUEST, destination, self._host.short_address, metric=self._pib.metric_type
+        )
+        self._host.send_loadng(route.next_hop, message.encode(), None)
+
+    def _path_lost(self, destination: int) -> None:
+        done, _ = self._paths.pop(destination)
+        done(None)
+
+    def _path_message(self, message: PathMessage, neighbour: int, lqi: int) -> None:
+        own = self._host.short_address
+        supported = message.metric == self._pib.metric_type
+        cost = min(self._cost(neighbour, lqi), 0xFF) if supported else 0
+        hops = (*message.hops, PathHop(own, cost, supported))
+        if len(hops) > 2 * MAX_HOPS:
+            return
+        message = msgspec.structs.replace(message, hops=hops)
+        route = self.route(message.destination)
+        if message.kind == Kind.PATH_REQUEST and (message.destination == own or route is None):
+            seeker = message.originator
+            message = PathMessage(Kind.PATH_REPLY, seeker, own, message.destination, message.metric, hops)
+            route = self.route(seeker)
+        elif message.destination == own:
+            waiting = self._paths.pop(-1 if message.expected is None else message.expected, None)
+            if waiting is not None:
+                _cancel(waiting[1])
+                waiting[0](message)
+            return
+        if route is not None:
+            self._host.send_loadng(route.next_hop, message.encode(), None)
+
+    # Route cost
+
+    def _cost_message(self, message: CostMessage, neighbour: int, lqi: int) -> None:
+        """Answer with what the link costs in the direction the request came; replies we do not ask for."""
+        own = self._host.short_address
+        if (
+            message.kind != Kind.COST_REQUEST
+            or message.destination != own
+            or message.metric != self._pib.metric_type
+        ):
+            return
+        cost = min(int(directional_cost(self._pib, lqi, self._host.link(neighbour))), 0xFF)
+        reply = CostMessage(Kind.COST_REPLY, message.originator, own, message.metric, cost)
+        self._host.send_loadng(neighbour, reply.encode(), None)
+
+
+def _cancel(timer: Timer | None) -> None:
+    if timer is not None and timer.active():
+        timer.cancel()
+
+
+def _tell(discovery: _Discovery, *, found: bool) -> None:
+    waiting, discovery.waiting = discovery.waiting, []
+    for done in waiting:
+        done(found)
