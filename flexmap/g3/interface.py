@@ -119,7 +119,10 @@ Confirm = Callable[[MacStatus], object]
 class Mac(Protocol):
     """What the MAC gives to the layer above."""
 
-    eui64: bytes
+    @property
+    def eui64(self) -> bytes:
+        """The node's extended address."""
+
     pan_id: int
     short_address: int
     """0xFFFF while the node has none."""
