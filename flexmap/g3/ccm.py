@@ -48,6 +48,20 @@ def _open(key: bytes, number: bytes, sealed: bytes, associated: bytes) -> bytes:
     return _cipher(key).decrypt(number, sealed, associated)
 
 
+def unseal(frame: Frame, key: bytes) -> bytes:
+    """Return the payload of a secured frame, whatever its counter.
+
+    Raises :class:`SecurityError` for a frame without counter or short source address, or a wrong integrity code.
+    """
+    if frame.counter is None or not isinstance(frame.source, int):
+        raise SecurityError("a secured frame needs a counter and a short source address")
+    number = nonce(frame.source_pan, frame.source, frame.counter)
+    try:
+        return _open(key, number, frame.payload + frame.mic, header(frame))
+    except InvalidTag:
+        raise SecurityError("integrity code is wrong") from None
+
+
 class Security:
     """Keys and frame counters of one node."""
 
@@ -136,12 +150,7 @@ class Security:
         last = self._last[index].get(source, -1)
         if counter <= last:
             raise CounterError(f"frame counter {counter} is not above {last}")
-        try:
-            payload = _open(
-                key, nonce(frame.source_pan, source, counter), frame.payload + frame.mic, header(frame)
-            )
-        except InvalidTag:
-            raise SecurityError("integrity code is wrong") from None
+        payload = unseal(frame, key)
         self._last[index][source] = counter
         return payload
 

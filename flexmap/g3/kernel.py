@@ -83,6 +83,18 @@ class VirtualTime:
         while heap and heap[0][0] <= limit:
             self._step()
 
+    def next_time(self) -> float | None:
+        """Return when the next call is due, ``None`` when nothing is to come: how long a real clock may sleep.
+
+        In real time a shell calls :meth:`run` with its clock whenever this time has come: calls keep their order
+        however late they are made, which a timer wheel of the operating system would not promise.
+        """
+        heap = self._heap
+        while heap and heap[0][2].call is None:
+            heapq.heappop(heap)
+            self._cancelled -= 1
+        return heap[0][0] if heap else None
+
     def pending(self) -> int:
         """Return how many calls are still to come."""
         return len(self._heap) - self._cancelled

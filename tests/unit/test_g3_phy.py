@@ -143,12 +143,15 @@ def test_virtual_time_calls_in_order():
     cancelled.cancel()
     assert not cancelled.active()
     assert kernel.pending() == 3
+    assert kernel.next_time() == 1
     kernel.run(1.5)
     assert calls == ["a"]
+    assert kernel.next_time() == 2
     assert kernel.seconds() == 1.5
     kernel.run(3)
     assert calls == ["a", "b", "c"]
     assert (kernel.seconds(), kernel.events, kernel.pending()) == (3, 3, 0)
+    assert kernel.next_time() is None
 
 
 def test_virtual_time_calls_made_by_calls():
