@@ -58,9 +58,23 @@ class MeterModel:
         self._cover_openings = 0
         self._tamper_day = -1
         self._tamper = (0, 0, _COVERS[0])
+        self.measured: Sequence[Phase] | None = None
+        """What flowed in the last second read; None where the load was not measured."""
+        self.frequency = 0.0
+        """Hz of the last second read; 0 without supply."""
         self._supplied = True
         if last is not None and len(last.values) == len(self._points):
             self._restore(dict(zip(meter_type.index, last.values, strict=True)))
+
+    @property
+    def cover_open(self) -> bool:
+        """Whether a cover stands open."""
+        return self._cover is not None
+
+    @property
+    def cover_openings(self) -> int:
+        """How often a cover was opened."""
+        return self._cover_openings
 
     def phases(self, flow: tuple[int, int]) -> Sequence[tuple[int, int, int]]:
         """Return (phase number, active, reactive) of what flows through the meter; nothing if it is open."""
@@ -83,11 +97,14 @@ class MeterModel:
         self._watch_cover(second)
         shown = self._status()
         self._show_registers(shown)
-        if phases is None:
+        self.measured = phases and [self._measured(phase) for phase in phases]
+        self.frequency = frequency
+        if self.measured is None:
             return self._gap(second, shown)
-        phases = [self._measured(phase) for phase in phases]
+        phases = self.measured
         self._watch_supply(second, phases)
-        shown["frequency"] = frequency if self._supplied else None
+        self.frequency = frequency if self._supplied else 0.0
+        shown["frequency"] = self.frequency or None
         if self.three_phase:
             _show_three(shown, phases)
         _show_total(shown, phases)

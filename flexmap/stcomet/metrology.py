@@ -1,0 +1,231 @@
+"""The METRO task's own part: registers that count, and the ring buffer into which each second is stored.
+
+The model of the site stands above this layer; it comes in as a :class:`Feed`.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from flexmap.model import Event, LocalError
+from flexmap.stcomet.record import ENERGIES, Layout, Record, State
+from flexmap.stcomet.stpm34 import Chip, Measured, PhaseInput, Reader
+
+UNIT = 3_600_000
+"""Counts of a register (mW·s) in one Wh."""
+DEPTH = 3600
+"""Records in the ring buffer: one hour."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a second brings to the meter's terminals."""
+
+    frequency: float
+    """Hz; 0 without voltage."""
+    phases: Sequence[PhaseInput] | None
+    """L1, or L1 to L3; None where the load was not measured: registers stand still, the record has no powers."""
+
+
+class Feed(Protocol):
+    """The world around one meter: terminals, breaker, tamper inputs."""
+
+    def measure(self, second: int) -> Reading:
+        """Return what flows in the second that begins here; called once for each second, in order."""
+
+    def state(self) -> State:
+        """Return breaker and cover as they stand."""
+
+    def operate(self, close: bool, time: int) -> bool:
+        """Move the line breaker at a time in ms; return whether it has moved.
+
+        Raises LocalError with the cause if its control mode or its state does not allow it.
+        """
+
+    def take_events(self) -> list[Event]:
+        """Return what has happened at breaker, tamper inputs and supply since the last call."""
+
+
+class RingBuffer:
+    """An array of records with the seed's two indexes: ``head`` is written next, ``tail`` is the oldest unread."""
+
+    def __init__(self, depth: int = DEPTH) -> None:
+        if depth < 2:
+            raise LocalError("a ring buffer holds two records or more")
+        self._slots: list[Record | None] = [None] * depth
+        self.head = 0
+        self.tail = 0
+        self._count = 0
+        self.overwritten = 0
+        """Unread records that were lost to newer ones."""
+
+    @property
+    def depth(self) -> int:
+        """Records that it holds."""
+        return len(self._slots)
+
+    @property
+    def unread(self) -> int:
+        """Records between tail and head."""
+        return self._count
+
+    def append(self, record: Record) -> None:
+        """Store at the head; if the buffer is full, the oldest record gives way and the tail moves on."""
+        self._slots[self.head] = record
+        self.head = (self.head + 1) % self.depth
+        if self._count == self.depth:
+            self.tail = self.head
+            self.overwritten += 1
+        else:
+            self._count += 1
+
+    def read(self) -> Record | None:
+        """Return the record at the tail and move the tail on; None if all are read."""
+        if not self._count:
+            return None
+        record = self._slots[self.tail]
+        self.tail = (self.tail + 1) % self.depth
+        self._count -= 1
+        return record
+
+    def release(self, sequence: int) -> None:
+        """Move the tail past all records before a sequence number."""
+        while self._count and (record := self._slots[self.tail]) is not None and record.sequence < sequence:
+            self.read()
+
+    def latest(self) -> Record | None:
+        """Return the newest record, read or not."""
+        return self._slots[self.head - 1]
+
+    def oldest(self) -> Record | None:
+        """Return the oldest record that is still there, read or not."""
+        return self._slots[self.head] or self._slots[0]
+
+    def at_tail(self) -> Record | None:
+        """Return the record at the tail, without moving it."""
+        return self._slots[self.tail] if self._count else None
+
+    def since(self, sequence: int) -> Iterator[Record]:
+        """Return the records from a sequence number on, read or not; those no longer there are left out."""
+        oldest, latest = self.oldest(), self.latest()
+        if oldest is None or latest is None:
+            return
+        for number in range(max(sequence, oldest.sequence), latest.sequence + 1):
+            record = self._slots[(self.head - 1 - (latest.sequence - number)) % self.depth]
+            if record is not None:
+                yield record
+
+    def find(self, time: int) -> int | None:
+        """Return the sequence number of the first record of the newest run from a time on; None if all are older.
+
+        Looks from the newest backwards: the clock may have been set back meanwhile.
+        """
+        found = None
+        for back in range(1, self.depth + 1):
+            record = self._slots[self.head - back]
+            if record is None or record.time < time:
+                break
+            found = record.sequence
+        return found
+
+
+class Metrology:
+    """Counts energy and stores a record each second; three-phase meters read L2 and L3 from an STPM34."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        feed: Feed,
+        *,
+        registers: Sequence[Sequence[int]] | None = None,
+        depth: int = DEPTH,
+        sequence: int = 0,
+    ) -> None:
+        """Set up; ``registers`` go on from counts in mW·s: five of the total, then of each of three phases."""
+        self.layout = layout
+        self.ring = RingBuffer(depth)
+        self._feed = feed
+        self._sequence = sequence
+        count = layout.energies // ENERGIES
+        self.registers = (
+            [list(part) for part in registers] if registers else [[0] * ENERGIES for _ in range(count)]
+        )
+        if [len(part) for part in self.registers] != [ENERGIES] * count:
+            raise LocalError(f"{count} × {ENERGIES} registers are needed")
+        self.chip = Chip() if layout is Layout.THREE_PHASE else None
+        self._reader = Reader(self.chip.exchange) if self.chip else None
+        if self._reader:
+            self._reader.read()  # what its registers hold by now was counted before
+
+    @property
+    def next_sequence(self) -> int:
+        """Sequence number of the record to come."""
+        return self._sequence
+
+    def second(self, time: int) -> Record:
+        """Store the record of a second and count its energy: the record holds the energy up to its time."""
+        reading = self._feed.measure(time)
+        energies = tuple(register // UNIT for part in self.registers for register in part)
+        phases = self._phases(reading)
+        measured = () if phases is None else self._values(reading.frequency, phases)
+        record = Record(self._sequence, time, self._feed.state(), energies, measured)
+        if phases is not None:
+            self._count(phases)
+        self._sequence += 1
+        self.ring.append(record)
+        return record
+
+    def _phases(self, reading: Reading) -> list[Measured] | None:
+        if reading.phases is None:
+            return None
+        first = reading.phases[0]
+        powers = (first.active, first.reactive, first.apparent)
+        phases = [Measured(*powers, first.voltage, first.current, powers)]
+        if self.chip is not None and self._reader is not None:
+            self.chip.advance(reading.phases[1:3], reading.frequency)
+            phases += self._reader.read()
+        return phases
+
+    def _values(self, frequency: float, phases: Sequence[Measured]) -> tuple[int, ...]:
+        values = [round(frequency * 100)]
+        for phase in phases:
+            powers = (phase.active, phase.reactive, phase.apparent)
+            values += [
+                round(phase.voltage * 10),
+                *(round(power / 1000) for power in powers),
+                round(phase.current * 100),
+            ]
+        if self.layout is Layout.THREE_PHASE:
+            totals = (
+                sum(p.active for p in phases),
+                sum(p.reactive for p in phases),
+                sum(p.apparent for p in phases),
+            )
+            values += [*(round(total / 1000) for total in totals), round(neutral_current(phases) * 100)]
+        return tuple(values)
+
+    def _count(self, phases: Sequence[Measured]) -> None:
+        works = [phase.work for phase in phases]
+        _add(self.registers[0], [sum(work) for work in zip(*works, strict=True)])
+        for part, work in zip(self.registers[1:], works, strict=False):
+            _add(part, work)
+
+
+def _add(registers: list[int], work: Sequence[int]) -> None:
+    active, reactive, apparent = work
+    registers[0 if active >= 0 else 1] += abs(active)
+    registers[2 if reactive >= 0 else 3] += abs(reactive)
+    registers[4] += apparent
+
+
+def neutral_current(phases: Sequence[PhaseInput]) -> float:
+    """Return the neutral's current in A: the sum of the phases' fundamentals, 120° apart."""
+    total = 0j
+    for number, phase in enumerate(phases):
+        angle = -2 * math.pi * number / 3 - math.atan2(phase.reactive, phase.active)
+        total += cmath.rect(phase.current, angle)
+    return abs(total)

@@ -1,0 +1,83 @@
+"""One second of a meter, as the METRO task stores it, in integers.
+
+The seed's ``metro_data_store_t`` holds active, reactive and apparent energy and power and a time stamp. Here the
+active and the reactive energy stand as import and export, as the meter's registers do, and voltage, current and
+frequency are added. Units are those of the registers that the meter's values end up in: Wh, varh, VAh, W, var, VA,
+0.1 V, 0.01 A, 0.01 Hz.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+
+import msgspec
+
+ENERGIES = 5
+"""Active import and export, reactive import and export, apparent: of the total, then of each of three phases."""
+
+
+class Layout(enum.IntEnum):
+    """Which columns a record has; the number is that of the phases."""
+
+    SINGLE_PHASE = 1
+    THREE_PHASE = 3
+
+    @property
+    def energies(self) -> int:
+        """Number of energies."""
+        return ENERGIES if self is Layout.SINGLE_PHASE else ENERGIES * 4
+
+    @property
+    def measured(self) -> int:
+        """Number of measured values: frequency; each phase's V, P, Q, S, I; of three, total P, Q, S, neutral I."""
+        return 6 if self is Layout.SINGLE_PHASE else 1 + 3 * 5 + 4
+
+
+FREQUENCY = 0
+VOLTAGE, ACTIVE, REACTIVE, APPARENT, CURRENT = range(1, 6)
+"""Places of L1's values among the measured ones; those of L2 and L3 follow, five places on each."""
+PHASE_VALUES = 5
+TOTAL_ACTIVE, TOTAL_REACTIVE, TOTAL_APPARENT, NEUTRAL = range(16, 20)
+"""Places of a three-phase meter's totals."""
+
+
+class Status(enum.IntFlag):
+    """State of the meter in a record."""
+
+    BREAKER_CLOSED = 1
+    BREAKER_READY = 2
+    """Open, ready for reconnection at the meter."""
+    COVER_OPEN = 4
+    CLOCK_DOUBTFUL = 8
+    """The clock was never set since the meter started."""
+
+
+class State(msgspec.Struct, frozen=True, array_like=True):
+    """What changes seldom."""
+
+    status: int = Status.BREAKER_CLOSED
+    breaker_operations: int = 0
+    cover_openings: int = 0
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """``metro_data_store_t``: what stands in the ring buffer, one a second."""
+
+    sequence: int
+    """Counts the records of the meter; never comes twice."""
+    time: int
+    """Seconds since 1970-01-01T00:00:00 UTC; energies are those up to here."""
+    state: State
+    energies: tuple[int, ...]
+    """Wh, varh, VAh."""
+    measured: tuple[int, ...]
+    """Frequency, then V, P, Q, S, I of each phase, then totals (see above); empty where nothing was measured."""
+
+
+_RAW = {Layout.SINGLE_PHASE: struct.Struct(">I5I HHiiIH"), Layout.THREE_PHASE: struct.Struct(">I20I H 15i iiIH")}
+
+
+def raw_size(layout: Layout) -> int:
+    """Return the octets of a record written plainly, without sequence and state: the measure of coding."""
+    return _RAW[layout].size
