@@ -64,7 +64,10 @@ class AdpPib:
     """Whether a joined node starts with a route to the coordinator through its agent."""
     delay_low_lqi: int = 1500
     delay_high_lqi: int = 100
-    """Milliseconds by which an RREQ is passed on later, over the worst and the best of links."""
+    """Milliseconds by which an RREQ is passed on later, over bad links and over good ones …"""
+    jitter_low_lqi: int = 52
+    jitter_high_lqi: int = 108
+    """… which these tell apart; between them the delay falls evenly."""
 
     def get(self, name: str) -> Value:
         """Return the value of an attribute; :class:`LocalError` if there is none of this name."""
@@ -111,6 +114,8 @@ ATTRIBUTES: dict[str, Attribute] = {
     "adpDefaultCoordRouteEnabled": Attribute("default_coordinator_route", 0x24, 0, 1, "B"),
     "adpDelayLowLQI": Attribute("delay_low_lqi", 0x25, 0, 0xFFFF, "B"),
     "adpDelayHighLQI": Attribute("delay_high_lqi", 0x26, 0, 0xFFFF, "B"),
+    "adpRREQJitterLowLQI": Attribute("jitter_low_lqi", 0x27, 0, 255, "C"),
+    "adpRREQJitterHighLQI": Attribute("jitter_high_lqi", 0x28, 0, 255, "C"),
 }
 
 

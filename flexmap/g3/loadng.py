@@ -370,7 +370,8 @@ class Loadng:
     def _jitter(self, lqi: int) -> float:
         """Return how long to wait with an RREQ: longer over bad links, so that good ways win (rule C)."""
         pib = self._pib
-        bad = min(max((pib.high_lqi - lqi) / max(pib.high_lqi - pib.low_lqi, 1), 0.0), 1.0)
+        span = max(pib.jitter_high_lqi - pib.jitter_low_lqi, 1)
+        bad = min(max((pib.jitter_high_lqi - lqi) / span, 0.0), 1.0)
         delay = pib.delay_high_lqi + bad * (pib.delay_low_lqi - pib.delay_high_lqi)
         return delay / 1000 * (0.5 + self._random.random())
 
