@@ -1,8 +1,9 @@
 """Contention window of CSMA/CA (G.9903 clause 9.3.1): how many slots to wait, how it grows and shrinks.
 
 After the line falls free: CIFS, one contention-free slot, the high-priority window, then the normal window. The
-windows' sizes are A. How macA and macK act is C: the window shrinks by macA slots with each success, and one who
-has found the line busy macCSMAFairnessLimit times starts again from the smallest window, then every macK times.
+windows' sizes are A. How macA and macK act is C: the window shrinks by macA smallest windows with each success,
+and one who has found the line busy macCSMAFairnessLimit times starts again from the smallest window, then every
+macK times.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Contention:
 
     def succeeded(self) -> None:
         """Take note that a frame has arrived (or that a broadcast is out)."""
-        self.window = max(1 << self._pib.min_be, self.window - self._pib.a)
+        smallest = 1 << self._pib.min_be
+        self.window = max(smallest, self.window - self._pib.a * smallest)
 
     def _grow(self) -> None:
         self.window = max(1 << self._pib.min_be, min(2 * self.window, 1 << self._pib.max_be))

@@ -6,7 +6,7 @@ phase. Every figure here is a model parameter (C): real lines differ by ten deci
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 
 import msgspec
 
@@ -43,73 +43,93 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 ALL_PHASES = 3
 
 
-class Feeder:
-    """The taps of a feeder in order, and where it is cut."""
+class Tap:
+    """A place on the line, with how many taps of its feeder lie before it and up to it."""
 
-    __slots__ = ("cuts", "taps")
+    __slots__ = ("before", "branch_db", "feeder", "metres", "phase", "upto")
 
-    def __init__(self) -> None:
-        self.taps: list[float] = []
-        self.cuts: list[float] = []
-
-    def dark(self, metres: float) -> bool:
-        """Return whether a place this far out is behind a cut."""
-        return bool(self.cuts) and min(self.cuts) <= metres
-
-    def between(self, one: float, other: float) -> int:
-        """Return how many taps lie strictly between two distances from the busbar."""
-        low, high = (one, other) if one < other else (other, one)
-        return max(0, bisect_left(self.taps, high) - bisect_right(self.taps, low))
+    def __init__(self, place: Place, branch_db: float) -> None:
+        self.feeder = place.feeder
+        self.metres = place.metres
+        self.phase = place.phase
+        self.branch_db = branch_db
+        self.before = self.upto = 0
 
 
 class Line:
     """Feeders on one busbar."""
 
-    __slots__ = ("_feeders", "model")
+    __slots__ = ("_cuts", "_feeders", "_settled", "model")
 
     def __init__(self, model: LineModel | None = None) -> None:
         self.model = model or LineModel()
-        self._feeders: dict[str, Feeder] = {}
+        self._feeders: dict[str, list[Tap]] = {}
+        self._cuts: dict[str, float] = {}
+        self._settled = True
 
-    def connect(self, place: Place) -> None:
+    def connect(self, place: Place) -> Tap:
         """Add a tap; raises :class:`LocalError` for a place that is not on any line."""
         if not (0 <= place.metres < 1e6 and 0 <= place.branch < 1e6 and 0 <= place.phase <= ALL_PHASES):
             raise LocalError(f"{place} is no place on a line")
-        insort(self._feeders.setdefault(place.feeder, Feeder()).taps, place.metres)
+        tap = Tap(place, place.branch * self.model.per_metre_db)
+        self._feeders.setdefault(place.feeder, []).append(tap)
+        self._settled = False
+        return tap
 
     def cut(self, feeder: str, metres: float) -> None:
         """Open the circuit of a feeder; raises :class:`LocalError` for a feeder that is not there."""
-        self._feeder(feeder).cuts.append(metres)
+        self._known(feeder)
+        self._cuts[feeder] = min(metres, self._cuts.get(feeder, metres))
 
     def mend(self, feeder: str) -> None:
-        """Close the circuit of a feeder again."""
-        self._feeder(feeder).cuts.clear()
+        """Close the circuit of a feeder again; raises :class:`LocalError` for a feeder that is not there."""
+        self._known(feeder)
+        self._cuts.pop(feeder, None)
 
-    def dark(self, place: Place) -> bool:
-        """Return whether a place has lost its supply."""
-        return self._feeder(place.feeder).dark(place.metres)
+    def dark(self, tap: Tap) -> bool:
+        """Return whether a tap has lost its supply."""
+        cut = self._cuts.get(tap.feeder)
+        return cut is not None and tap.metres >= cut
 
-    def attenuation(self, one: Place, other: Place) -> float:
-        """Return the loss in dB between two places, the circuit being closed."""
+    def attenuation(self, one: Tap, other: Tap) -> float:
+        """Return the loss in dB between two taps, the circuit being closed."""
+        if not self._settled:
+            self._settle()
         model = self.model
+        loss = one.branch_db + other.branch_db
         if one.feeder == other.feeder:
-            metres = abs(one.metres - other.metres)
-            loss = self._feeder(one.feeder).between(one.metres, other.metres) * model.per_tap_db
+            near, far = (one, other) if one.metres < other.metres else (other, one)
+            loss += (far.metres - near.metres) * model.per_metre_db
+            if far.before > near.upto:
+                loss += (far.before - near.upto) * model.per_tap_db
         else:
-            metres = one.metres + other.metres
-            taps = self._feeder(one.feeder).between(-1.0, one.metres)
-            taps += self._feeder(other.feeder).between(-1.0, other.metres)
-            loss = model.busbar_db + taps * model.per_tap_db
+            loss += model.busbar_db + (one.metres + other.metres) * model.per_metre_db
+            loss += (one.before + other.before) * model.per_tap_db
         if one.phase != other.phase and ALL_PHASES not in (one.phase, other.phase):
             loss += model.phase_db
-        return loss + (metres + one.branch + other.branch) * model.per_metre_db
+        return loss
 
-    def reach(self, budget: float) -> float:
-        """Return beyond how many metres nothing arrives with ``budget`` dB."""
-        return budget / self.model.per_metre_db if self.model.per_metre_db > 0 else float("inf")
+    def within(self, tap: Tap, budget: float) -> dict[str, tuple[float, float]]:
+        """Return, by feeder, between which metres a signal with ``budget`` dB can arrive at best."""
+        per_metre, busbar = self.model.per_metre_db, self.model.busbar_db
+        spans = {}
+        for name in self._feeders:
+            if per_metre <= 0:
+                spans[name] = (0.0, float("inf"))
+            elif name == tap.feeder:
+                spans[name] = (tap.metres - budget / per_metre, tap.metres + budget / per_metre)
+            else:
+                spans[name] = (0.0, (budget - busbar) / per_metre - tap.metres)
+        return spans
 
-    def _feeder(self, name: str) -> Feeder:
-        try:
-            return self._feeders[name]
-        except KeyError:
-            raise LocalError(f"There is no feeder {name!r}") from None
+    def _settle(self) -> None:
+        """Count, for each tap, those nearer to the busbar."""
+        for taps in self._feeders.values():
+            metres = sorted(tap.metres for tap in taps)
+            for tap in taps:
+                tap.before, tap.upto = bisect_left(metres, tap.metres), bisect_right(metres, tap.metres)
+        self._settled = True
+
+    def _known(self, feeder: str) -> None:
+        if feeder not in self._feeders:
+            raise LocalError(f"There is no feeder {feeder!r}")

@@ -35,6 +35,8 @@ from flexmap.g3.pib import ATTRIBUTES, COUNTERS, IDENTITY, SETTINGS, Counters, M
 from flexmap.g3.segments import MAX_MSDU, Reassembly
 from flexmap.model.error import LocalError
 
+LATE_REPETITION = 30
+"""Seconds for which a neighbour's last secured frame, come again, counts as repeated (an implementation limit)."""
 _BEACONS: Hashable = "beacons"
 
 _decode = lru_cache(maxsize=4)(frame.decode)
@@ -312,7 +314,11 @@ class Mac:
         now = self._scheduler.seconds()
         if isinstance(arrived.source, int):
             self._neighbours.heard(arrived.source, snr, now)
-        if self._reassembly.repeated(arrived, fcs, now, self.pib.duplicate_ttl):
+        ttl = self.pib.duplicate_ttl
+        if arrived.counter is not None:
+            # Its counter refuses it in any case; on a crowded line a repetition can come late without any attack.
+            ttl = max(ttl, LATE_REPETITION)
+        if self._reassembly.repeated(arrived, fcs, now, ttl):
             self.counters.duplicates += 1
             return
         try:

@@ -15,7 +15,7 @@ import msgspec
 
 from flexmap.g3 import phy
 from flexmap.g3.interface import Random, Scheduler
-from flexmap.g3.line import Line, Place
+from flexmap.g3.line import Line, Place, Tap
 from flexmap.g3.phy import Band, Modulation
 
 DETECTION_DB = -4.0
@@ -111,13 +111,15 @@ class Port:
         "noise_db",
         "number",
         "place",
+        "tap",
         "user",
     )
 
-    def __init__(self, name: str, number: int, place: Place, user: PhyUser, noise_db: float) -> None:
+    def __init__(self, name: str, number: int, place: Place, tap: Tap, user: PhyUser, *, noise_db: float) -> None:
         self.name = name
         self.number = number
         self.place = place
+        self.tap = tap
         self.user = user
         self.noise_db = noise_db
         """Noise at this node above the line's floor, in dB."""
@@ -167,8 +169,7 @@ class Medium:
     def attach(self, name: str, user: PhyUser, place: Place | None = None, noise_db: float = 0.0) -> Port:
         """Connect a node; raises :class:`LocalError` for a place that is not on any line."""
         place = place or Place()
-        self.line.connect(place)
-        port = Port(name, len(self.ports), place, user, noise_db)
+        port = Port(name, len(self.ports), place, self.line.connect(place), user, noise_db=noise_db)
         self.ports.append(port)
         self._changed()
         return port
@@ -377,7 +378,7 @@ class Medium:
 
     def _relight(self) -> None:
         for port in self.ports:
-            port.live = not self.line.dark(port.place)
+            port.live = not self.line.dark(port.tap)
 
     def _neighbours(self, port: Port) -> dict[Port, float]:
         """Return who can hear a node, live or not; worked out once, until nodes or losses change."""
@@ -390,24 +391,20 @@ class Medium:
         """Work out who hears a node, looking only as far along the feeders as anything can arrive."""
         if self._sorted is None:
             self._sorted = self._by_distance()
-        line, budget = self.line, self.line.model.budget_db
-        reach = line.reach(budget - DETECTION_DB)
-        candidates: set[int] = set(port.extra_db)
-        for feeder, (metres, ports) in self._sorted.items():
-            if feeder == port.place.feeder:
-                low, high = port.place.metres - reach, port.place.metres + reach
-            else:
-                low, high = 0.0, reach - port.place.metres
-            candidates.update(p.number for p in ports[bisect_left(metres, low) : bisect_right(metres, high)])
-        candidates.discard(port.number)
+        line, budget, hand = self.line, self.line.model.budget_db, port.extra_db
+        tap = port.tap
+        candidates = [self.ports[number] for number in hand]
+        for feeder, (low, high) in line.within(tap, budget - DETECTION_DB).items():
+            metres, ports = self._sorted.get(feeder, ([], []))
+            candidates += ports[bisect_left(metres, low) : bisect_right(metres, high)]
+        candidates.sort(key=_number)
         heard = {}
-        for number in sorted(candidates):
-            other = self.ports[number]
-            loss = port.extra_db.get(number)
+        for other in candidates:
+            loss = hand.get(other.number) if hand else None
             if loss is None:
-                loss = line.attenuation(port.place, other.place)
+                loss = line.attenuation(tap, other.tap)
             snr = budget - loss - other.noise_db
-            if snr >= DETECTION_DB:
+            if snr >= DETECTION_DB and other is not port:
                 heard[other] = snr
         return heard
 
@@ -418,3 +415,7 @@ class Medium:
         for ports in feeders.values():
             ports.sort(key=lambda p: (p.place.metres, p.number))
         return {name: ([p.place.metres for p in ports], ports) for name, ports in feeders.items()}
+
+
+def _number(port: Port) -> int:
+    return port.number
