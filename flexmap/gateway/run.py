@@ -69,6 +69,8 @@ def run(
     service = Service(reactor, config, secrets)
 
     def failed(failure: Failure) -> None:
+        if service.stopping:
+            return  # interrupted while it started
         if failure.value is not None:
             failures.append(failure.value)
         if not failure.check(FlexmapError):
@@ -111,7 +113,8 @@ class Service:
         """What undoes each step of the start, in its order."""
         self._faces: dict[str, Face] = {}
         self._store: Store | None = None
-        self._stopping = False
+        self.stopping = False
+        """Whether the end has begun."""
 
     async def start(self) -> None:
         """Start every part; fires when clients can connect, fails with FlexmapError if one cannot start."""
@@ -142,7 +145,7 @@ class Service:
 
     async def stop(self) -> None:
         """Stop every part that was started, the last one first."""
-        self._stopping = True
+        self.stopping = True
         while self._stops:
             stop = self._stops.pop()
             try:
@@ -156,7 +159,7 @@ class Service:
         failing = self._store.failing if self._store else "not open"
         parts = {name: {"healthy": well, **figures} for name, (well, figures) in faces.items()}
         parts["store"] = {"healthy": not failing, "error": failing}
-        return all(part["healthy"] for part in parts.values()) and not self._stopping, parts
+        return all(part["healthy"] for part in parts.values()) and not self.stopping, parts
 
     def _open_store(self) -> Store:
         section = self._config.store

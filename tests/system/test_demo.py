@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -192,6 +193,23 @@ def test_write_config_gives_a_site_that_serves(tmp_path):
         assert serving.stop() == 0
     finally:
         serving.close()
+
+
+def test_ctrl_c_during_the_start_stops_cleanly(tmp_path):
+    """At any time from when the log begins until it serves; Python's own start is not ours to guard."""
+    for number, delay in enumerate((0, 0.05, 0.1, 0.15, 0.2)):
+        state = tmp_path / str(number)
+        state.mkdir()
+        starting = Gateway(state, "--log-level", "debug", meters=20)
+        try:
+            while not (state / "flexmap.sqlite").exists():
+                assert starting.process.poll() is None, starting.text()
+                time.sleep(0.002)
+            time.sleep(delay)
+            assert starting.stop() == 0, starting.text()
+            assert "Traceback" not in starting.text()
+        finally:
+            starting.close()
 
 
 def test_ctrl_c_stops_cleanly(tmp_path):
