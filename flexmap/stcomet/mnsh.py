@@ -1,0 +1,354 @@
+"""MNSH, the minishell of a concentrator: lines of a command, lines of its reply, lines that nobody asked for.
+
+The seed document (clause 7.1.1) gives the request, ``<module> <command> <parameter 1> … <parameter N>``, with
+32-bit parameters in decimal or hexadecimal and an error on a wrong number of them, and
+``APP GET_DATA_STREAM 10 SM_ID1``.
+The commands themselves and the form of replies are flexmap's own: docs/concentrator.md. ``COMMANDS`` serves the
+shell, its help and that page.
+"""
+
+from __future__ import annotations
+
+import binascii
+import enum
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from flexmap.model.error import RemoteError
+
+MAX_REQUEST = 256
+"""Octets of the longest request line."""
+MAX_REPLY = 4096
+"""Octets of the longest reply line."""
+LAST_TAG = 0xFFFF
+
+
+class ErrorCode(enum.StrEnum):
+    """First word of an ERROR reply."""
+
+    SYNTAX = "SYNTAX"
+    """The line is too long, is not ASCII, or a quote is not closed."""
+    MODULE = "MODULE"
+    """No such module."""
+    COMMAND = "COMMAND"
+    """No such command in the module."""
+    COUNT = "COUNT"
+    """Wrong number of parameters."""
+    PARAMETER = "PARAMETER"
+    """A parameter is no 32-bit number, or no name, or outside its range."""
+    METER = "METER"
+    """No such meter."""
+    SILENT = "SILENT"
+    """The meter has not answered."""
+    REFUSED = "REFUSED"
+    """The meter or the PAN has refused."""
+    BUSY = "BUSY"
+    """Too many requests wait."""
+
+
+class MnshError(RemoteError):
+    """A line is wrong; ``code`` tells how."""
+
+    def __init__(self, code: ErrorCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Kind(enum.Enum):
+    """What a parameter is."""
+
+    NUMBER = "number"
+    NAME = "name"
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of a command."""
+
+    name: str
+    kind: Kind = Kind.NUMBER
+    most: int = 0xFFFFFFFF
+
+
+class Command(msgspec.Struct, frozen=True):
+    """One command of the shell."""
+
+    module: str
+    name: str
+    parameters: tuple[Parameter, ...]
+    help: str
+
+    @property
+    def usage(self) -> str:
+        """Return the form of a request."""
+        return " ".join((self.module, self.name, *(f"<{parameter.name}>" for parameter in self.parameters)))
+
+
+_METER = Parameter("meter", Kind.NAME)
+_EUI64 = Parameter("eui64", Kind.NAME)
+_ATTRIBUTE = Parameter("attribute", Kind.NAME)
+
+COMMANDS: tuple[Command, ...] = (
+    Command("SYS", "VERSION", (), "Version of the shell."),
+    Command("SYS", "ECHO", (Parameter("on", most=1),), "Echo what is typed, and prompt (1), or not (0)."),
+    Command("SYS", "TIME", (), "The concentrator's clock, in seconds since 1970."),
+    Command("SYS", "STATS", (), "Counters of the shell, the requests to meters and the PAN."),
+    Command("APP", "METERS", (), "Meters of the PAN."),
+    Command("APP", "IDENTITY", (_METER,), "Ask a meter who it is."),
+    Command(
+        "APP",
+        "GET_DATA_STREAM",
+        (Parameter("count", most=3600), _METER),
+        "Read the oldest records not yet read; they count as read.",
+    ),
+    Command(
+        "APP",
+        "READ",
+        (_METER, Parameter("origin", most=3), Parameter("start"), Parameter("count", most=0xFFFF)),
+        "Read records in the coded form; origin: 0 the latest, 1 a time, 2 a sequence number, 3 the tail.",
+    ),
+    Command("APP", "EVENTS", (_METER, Parameter("start")), "Read a meter's events from a number on."),
+    Command(
+        "APP",
+        "BREAKER",
+        (_METER, Parameter("close", most=1), Parameter("valid_until")),
+        "Open (0) or close (1) the line breaker; not after a time of the meter's clock (0: whenever).",
+    ),
+    Command("APP", "CLOCK", (_METER, Parameter("time")), "Set a meter's clock, in seconds since 1970."),
+    Command("PLC", "TOPOLOGY", (), "Each meter's route: hops, next hop, route cost."),
+    Command("PLC", "STATUS", (_METER,), "Link and requests of one meter: LQI, hops, route cost, retries."),
+    Command("PLC", "KICK", (_METER,), "Put a meter out of the PAN; it may join again."),
+    Command("PLC", "ACCESS", (), "Show the black list and the white list."),
+    Command("PLC", "BAN", (_EUI64,), "Put a device on the black list, and out of the PAN."),
+    Command("PLC", "UNBAN", (_EUI64,), "Take a device off the black list."),
+    Command("PLC", "ALLOW", (_EUI64,), "Put a device on the white list: from then on no others join."),
+    Command("PLC", "ALLOW_ALL", (), "Drop the white list."),
+    Command("PIB", "LIST", (), "Attributes of the coordinator's information base."),
+    Command("PIB", "GET", (_ATTRIBUTE,), "Read an attribute."),
+    Command("PIB", "SET", (_ATTRIBUTE, Parameter("value")), "Write an attribute."),
+)
+_TABLE = {(command.module, command.name): command for command in COMMANDS}
+MODULES = tuple(dict.fromkeys(command.module for command in COMMANDS))
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request that is right in form."""
+
+    command: Command
+    arguments: tuple[int | str, ...]
+
+
+# Lines
+
+
+class LineSplitter:
+    """Cuts a stream of octets into lines; CR, LF or both end one, empty lines are nothing."""
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._octets = bytearray()
+        self._skipping = False
+
+    def feed(self, octets: bytes) -> Iterator[str | MnshError]:
+        """Return the lines that are complete; in place of a line that cannot be one, the error."""
+        self._octets += octets
+        *lines, rest = re.split(rb"[\r\n]", bytes(self._octets))
+        for line in lines:
+            if self._skipping or len(line) > self._longest:
+                self._skipping = False
+                yield MnshError(ErrorCode.SYNTAX, f"a line has at most {self._longest} octets")
+            elif line:
+                yield _text(line)
+        if len(rest) > self._longest:
+            self._skipping, rest = True, b""
+        self._octets[:] = b"" if self._skipping else rest
+
+
+def _text(line: bytes) -> str | MnshError:
+    text = line.decode("ascii", "replace").replace("\t", " ")
+    if not text.isascii() or not text.isprintable():
+        return MnshError(ErrorCode.SYNTAX, "a line is printable ASCII")
+    return text
+
+
+_WORD = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))(?=\s|$)')
+_ESCAPE = re.compile(r"\\(.)")
+
+
+def words(line: str) -> list[str]:
+    """Return the words of a line: plain, in double quotes, or in the angle brackets of the seed's example."""
+    found, place = [], 0
+    line = line.rstrip()
+    while place < len(line):
+        match = _WORD.match(line, place)
+        if match is None:
+            raise MnshError(ErrorCode.SYNTAX, f"a quote is not closed, or stands in a word, at column {place + 1}")
+        quoted, plain = match.groups()
+        if quoted is not None:
+            found.append(_ESCAPE.sub(r"\1", quoted))
+        else:
+            found.append(plain[1:-1] if plain[0] == "<" and plain[-1] == ">" else plain)
+        place = match.end()
+    return found
+
+
+def split_tag(line: str) -> tuple[int | None, str]:
+    """Return the tag of a line (``#7 APP METERS``), None without one, and what follows."""
+    if not line.startswith("#"):
+        return None, line
+    tag, _, rest = line[1:].partition(" ")
+    if not re.fullmatch(r"[0-9]{1,5}", tag) or int(tag) > LAST_TAG:
+        raise MnshError(ErrorCode.SYNTAX, f"a tag is '#' and a number up to {LAST_TAG}")
+    return int(tag), rest
+
+
+def parse(line: str) -> Request:
+    """Return the request of a line (without its tag); raise :class:`MnshError` with the code to answer."""
+    module, *rest = words(line) or [""]
+    module = module.upper()
+    if module not in MODULES:
+        raise MnshError(ErrorCode.MODULE, f"no module {module[:32]}: there are {', '.join(MODULES)}, and HELP")
+    name = rest[0].upper() if rest else ""
+    command = _TABLE.get((module, name))
+    if command is None:
+        raise MnshError(ErrorCode.COMMAND, f"no command {name[:32]} in {module}: see HELP {module}")
+    given = rest[1:]
+    if len(given) != len(command.parameters):
+        raise MnshError(
+            ErrorCode.COUNT,
+            f"wrong number of parameters: {len(given)}, where {len(command.parameters)} are due: {command.usage}",
+        )
+    pairs = zip(command.parameters, given, strict=True)
+    return Request(command, tuple(_argument(parameter, word) for parameter, word in pairs))
+
+
+def _argument(parameter: Parameter, word: str) -> int | str:
+    if parameter.kind is Kind.NAME:
+        if not word or len(word) > 64:
+            raise MnshError(ErrorCode.PARAMETER, f"{parameter.name} is a name of 1 to 64 characters")
+        return word
+    return number(word, parameter.name, parameter.most)
+
+
+def number(word: str, name: str, most: int = 0xFFFFFFFF) -> int:
+    """Return a parameter's value: decimal, or hexadecimal behind ``0x``."""
+    if re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", word):
+        value = int(word, 16)
+    elif re.fullmatch(r"[0-9]{1,10}", word):
+        value = int(word)
+    else:
+        raise MnshError(ErrorCode.PARAMETER, f"{name} is a 32-bit number, decimal or 0x…")
+    if value > most:
+        raise MnshError(ErrorCode.PARAMETER, f"{name} is at most {most}")
+    return value
+
+
+def help_lines(module: str = "") -> list[str]:
+    """Return what HELP answers, for one module or all; raise :class:`MnshError` if there is none of that name."""
+    module = module.upper()
+    if module and module not in MODULES:
+        raise MnshError(ErrorCode.MODULE, f"no module {module[:32]}: there are {', '.join(MODULES)}")
+    chosen = [command for command in COMMANDS if module in {"", command.module}]
+    width = max(len(command.usage) for command in chosen)
+    return [f"{command.usage:{width}}  {command.help}" for command in chosen]
+
+
+# Replies
+
+
+class Mark(enum.StrEnum):
+    """What a line from the concentrator is; its first character behind the tag."""
+
+    DATA = ":"
+    END = "="
+    UNASKED = "!"
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line from the concentrator, read."""
+
+    mark: Mark
+    words: tuple[str, ...]
+    """Words that are not ``key=value``."""
+    fields: dict[str, str]
+    tag: int | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it ends a reply that brings what was asked for."""
+        return self.mark is Mark.END and self.words[:1] == ("OK",)
+
+
+def line(mark: Mark, *plain: str, tag: int | None = None, **fields: object) -> str:
+    """Return a line: the mark, words, then ``key=value`` each."""
+    parts = [] if tag is None else [f"#{tag}"]
+    parts += [mark.value, *map(_quoted, plain)]
+    parts += [f"{key}={_quoted(str(value))}" for key, value in fields.items()]
+    return " ".join(parts)
+
+
+def error_line(error: MnshError, tag: int | None = None) -> str:
+    """Return the line that ends a reply with an error."""
+    return line(Mark.END, "ERROR", error.code.value, text=str(error), tag=tag)
+
+
+_BARE = re.compile(r"[!#-;?-~]+")
+"""Printable, without space, quote, ``=``, ``<`` and ``>``; the backslash counts only within quotes."""
+
+
+def _quoted(word: str) -> str:
+    if _BARE.fullmatch(word):
+        return word
+    word = "".join(c if c.isascii() and c.isprintable() else "?" for c in word)
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+_FIELD = re.compile(r'\s*(?:([a-z][a-z0-9_]*)=)?(?:"((?:[^"\\]|\\.)*)"|([^\s"=]+))(?=\s|$)')
+
+
+def parse_line(text: str) -> Line:
+    """Return a line from the concentrator, read; raise :class:`MnshError` if it is none (an echo, noise)."""
+    tag, rest = split_tag(text)
+    mark = rest[:1]
+    if mark not in {":", "=", "!"} or rest[1:2] not in {"", " "}:
+        raise MnshError(ErrorCode.SYNTAX, "no line of a reply")
+    plain: list[str] = []
+    fields: dict[str, str] = {}
+    place, rest = 1, rest.rstrip()
+    while place < len(rest):
+        match = _FIELD.match(rest, place)
+        if match is None:
+            raise MnshError(ErrorCode.SYNTAX, f"column {place + 1} of a reply's line")
+        key, quoted, bare = match.groups()
+        value = bare if quoted is None else _ESCAPE.sub(r"\1", quoted)
+        if key is None:
+            plain.append(value)
+        else:
+            fields[key] = value
+        place = match.end()
+    return Line(Mark(mark), tuple(plain), fields, tag)
+
+
+def hex_fields(octets: bytes) -> dict[str, str]:
+    """Return the fields of a line that carries octets: hexadecimal, and CRC-16 (0x1021, initially 0xFFFF)."""
+    return {"hex": octets.hex(), "crc": f"{binascii.crc_hqx(octets, 0xFFFF):04x}"}
+
+
+def octets_of(received: Line) -> bytes:
+    """Return the octets that a line carries; raise :class:`MnshError` if they are damaged."""
+    try:
+        octets = bytes.fromhex(received.fields["hex"])
+        crc = int(received.fields["crc"], 16)
+    except (KeyError, ValueError):
+        raise MnshError(ErrorCode.SYNTAX, "no octets in the line") from None
+    if binascii.crc_hqx(octets, 0xFFFF) != crc:
+        raise MnshError(ErrorCode.SYNTAX, "CRC of the octets is wrong")
+    return octets
+
+
+def request_line(command: str, *arguments: int | str, tag: int | None = None) -> str:
+    """Return a request's line for a command such as ``APP READ``, as :func:`parse` takes it."""
+    head: Sequence[str] = [] if tag is None else [f"#{tag}"]
+    return " ".join((*head, command, *(_quoted(str(argument)) for argument in arguments)))
