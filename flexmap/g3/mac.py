@@ -358,8 +358,10 @@ class Mac:
             self.counters.malformed += 1
 
     def _take_data(self, arrived: Frame, payload: bytes, snr: float) -> None:
-        if arrived.tone_map_request and isinstance(arrived.source, int):
-            self._answer_tone_map(arrived.source, snr, secured=arrived.counter is not None)
+        secured = arrived.counter is not None
+        # With keys installed, an unprotected request may be anybody's.
+        if arrived.tone_map_request and isinstance(arrived.source, int) and secured == self.security.has_keys():
+            self._answer_tone_map(arrived.source, snr, secured=secured)
         msdu = self._reassembly.add(arrived, payload)
         if msdu is None or arrived.source is None or arrived.destination is None or self.user is None:
             return
@@ -374,7 +376,7 @@ class Mac:
                 pan_id=arrived.source_pan,
                 msdu=msdu,
                 lqi=phy.lqi(snr),
-                secured=arrived.counter is not None,
+                secured=secured,
                 key_index=arrived.key_index,
             )
         )

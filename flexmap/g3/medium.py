@@ -24,6 +24,10 @@ DETECTION_SYMBOLS = 1.0
 """Symbols after its start until a transmission is noticed: who decides earlier collides (C)."""
 CAPTURE_DB = 10.0
 """What a frame needs above everything else when the receiver was listening to an earlier one (C)."""
+RECENT = 0.05
+"""Seconds for which what has been on the air is remembered: more than a contention window's opening takes."""
+LONGEST_FRAME = 0.5
+"""Seconds above the longest airtime of any band and modulation."""
 DAMAGE_OCTETS = 4
 """Octets that differ in a PSDU which arrives damaged."""
 
@@ -200,8 +204,10 @@ class Medium:
     def burst(self, seconds: float, level_db: float, feeder: str | None = None) -> None:
         """Raise the noise on a feeder (everywhere, for ``None``) by so many dB for so many seconds from now."""
         now = self.scheduler.seconds()
-        self._bursts = [burst for burst in self._bursts if burst.end + 10 > now]
-        self._bursts.append(Burst(start=now, end=now + seconds, level_db=level_db, feeder=feeder))
+        burst = Burst(start=now, end=now + seconds, level_db=level_db, feeder=feeder)
+        self._bursts.append(burst)
+        # A frame that it has disturbed is judged when it ends.
+        self.scheduler.callLater(seconds + LONGEST_FRAME, self._bursts.remove, burst)
 
     def snr(self, sender: Port, receiver: Port) -> float | None:
         """Return the SNR in dB at a receiver without bursts and others, ``None`` when it hears nothing."""
@@ -275,7 +281,7 @@ class Medium:
 
     def _start(self, transmission: Transmission) -> None:
         now = self.scheduler.seconds()
-        self._active = [other for other in self._active if other.reserved + 0.05 > now]
+        self._active = [other for other in self._active if other.reserved + RECENT > now]
         for other in self._active:
             if other.end > transmission.start and other.start < transmission.end:
                 other.others.append(transmission)

@@ -261,6 +261,8 @@ class Outgoing:
         if job.retries >= RETRIES_TO_FORCE_ROBO and job.modulation != Modulation.ROBO:
             fits = len(job.psdu) <= self._band.max_psdu[Modulation.ROBO]
             job.modulation, job.tones = Modulation.ROBO if fits else Modulation.DBPSK, None
+            if isinstance(job.destination, int):
+                self._neighbours.lost(job.destination)
         self._contend(job)
 
     def _sent(self, job: Job) -> None:

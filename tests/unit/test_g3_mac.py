@@ -13,6 +13,8 @@ from flexmap.g3.frame import Frame, FrameKind
 from flexmap.g3.interface import BROADCAST, MacStatus
 from flexmap.g3.line import LineModel, Place
 from flexmap.g3.mac import Mac
+from flexmap.g3.medium import LONGEST_FRAME, RECENT, Transmission
+from flexmap.g3.noise import BurstModel, Bursts
 from flexmap.g3.phy import CENELEC_A, FCC, Modulation
 from flexmap.model.error import LocalError
 
@@ -176,6 +178,7 @@ def test_a_failing_fast_modulation_falls_back_to_robo():
     medium.scheduler.run(5)
     assert one.confirmed == [MacStatus.SUCCESS] * 2
     assert one.mac.counters.retries == 3
+    assert one.mac.link(1).robo
 
 
 def test_busy_neighbours_share_the_line_fairly():
@@ -519,6 +522,48 @@ def test_mutated_frames_never_break_a_receiver(data):
     assert b"still alive" in [g.msdu for g in two.got]
 
 
+def test_twenty_thousand_mutated_frames():
+    """Whatever arrives is taken, refused and counted, or not for this node; nothing else happens."""
+    medium, (one, two) = network(BESIDE)
+    source, mac = random.Random(2), two.mac
+    seeds = [
+        frame.encode(secured_frame(n, bytes(n), sequence=n, ack_request=n % 2 == 0, tone_map_request=n % 3 == 0))
+        for n in range(1, 60)
+    ]
+    for number, kind in enumerate(list(FrameKind) * 10):
+        head = Frame(
+            kind=kind,
+            sequence=number,
+            payload=bytes([7 + number % 4] * number),
+            destination=1,
+            destination_pan=PAN,
+            source=number % 3,
+            source_pan=PAN,
+            segment=number % 2,
+            last=number % 3 > 0,
+        )
+        seeds.append(frame.encode(head))
+    transmission = Transmission(one.mac.port, b"x", Modulation.ROBO, 0, 0)
+    for number in range(20_000):
+        body = bytearray(seeds[number % len(seeds)][:-2])
+        for _ in range(source.randrange(4)):
+            body[source.randrange(len(body))] ^= 1 << source.randrange(8)
+        octets = bytes(body)
+        mac.phy_data(octets + frame.crc16(octets).to_bytes(2, "little"), 20.0, transmission)
+        if number % 100 == 0:
+            medium.scheduler.run(medium.scheduler.seconds() + 5)
+    counters = mac.counters
+    assert counters.security > 2000
+    assert counters.malformed > 2000
+    assert counters.rx_data > 50
+    assert len(mac.get("macPOSTable")) <= 512
+    assert all(len(got.msdu) <= 400 for got in two.got)
+    one.mac.security.counter = 1000
+    one.send(1, b"still alive")
+    medium.scheduler.run(medium.scheduler.seconds() + 60)
+    assert two.got[-1].msdu == b"still alive"
+
+
 def test_attributes_by_name():
     _medium, (one, _two) = network(BESIDE)
     assert (one.mac.get("macMinBE"), one.mac.get("macMaxBE"), one.mac.get("macMaxCSMABackoffs")) == (3, 8, 50)
@@ -555,6 +600,30 @@ def test_open_circuit_and_bursts():
     nodes[0].send(1, b"after it")
     medium.scheduler.run(50)
     assert nodes[0].confirmed[-1] == MacStatus.SUCCESS
+
+
+def test_random_bursts_come_at_their_rate_and_disturb():
+    medium, (one, two) = network(BESIDE, seed=11)
+    bursts = Bursts(medium, random.Random(11), BurstModel(per_hour=3600, seconds=0.1, level_db=60))
+    keep_sending(one, 1, bytes(60))
+    medium.scheduler.run(400)
+    assert bursts.count == pytest.approx(400, rel=0.15)
+    assert medium.statistics.losses > 100
+    assert len(medium._bursts) < 5
+    assert len(two.got) > 2000
+    bursts.stop()
+    count = bursts.count
+    medium.scheduler.run(450)
+    assert bursts.count == count
+    with pytest.raises(LocalError):
+        Bursts(medium, random.Random(1), BurstModel(per_hour=0, seconds=1, level_db=1))
+
+
+def test_no_frame_is_longer_than_is_remembered():
+    for band in (CENELEC_A, FCC):
+        for modulation in Modulation:
+            assert phy.airtime(band, modulation, band.max_psdu[modulation]) < LONGEST_FRAME
+            assert band.ifs + 8 * band.slot < RECENT
 
 
 def test_attenuation_grows_with_metres_taps_phases_and_feeders():

@@ -115,8 +115,9 @@ def run(count: int, seconds: float) -> None:
     degree = sum(len(medium.neighbours(node.mac.port)) for node in nodes) / count
     frames = max(1, statistics.frames)
     print(
-        f"{count:5} nodes, {degree:5.1f} neighbours: {seconds / took:6.0f} x real time, {frames / took:6.0f} frames/s, "
-        f"{kernel.events / took:6.0f} events/s, {1e6 * took / frames:4.0f} us a frame, "
+        f"{count:5} nodes, {degree:5.1f} neighbours: {seconds / took:6.0f} x real time, "
+        f"{frames / took:6.0f} frames/s, {kernel.events / took:6.0f} events/s, "
+        f"{1e6 * took / frames:4.0f} us a frame, "
         f"{coordinator.reads / seconds * 60:4.0f} reads/min, airtime {statistics.share(seconds):.2f}, "
         f"{statistics.collisions} collisions, {memory:.1f} KiB a node"
     )
