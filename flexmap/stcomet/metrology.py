@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from flexmap.model import Event, LocalError
-from flexmap.stcomet.record import ENERGIES, Layout, Record, State
+from flexmap.stcomet.record import ENERGIES, Layout, Record, State, Status
 from flexmap.stcomet.stpm34 import Chip, Measured, PhaseInput, Reader
 
 UNIT = 3_600_000
@@ -166,13 +166,20 @@ class Metrology:
         """Sequence number of the record to come."""
         return self._sequence
 
-    def second(self, time: int) -> Record:
-        """Store the record of a second and count its energy: the record holds the energy up to its time."""
-        reading = self._feed.measure(time)
+    def second(self, second: int, time: int | None = None, *, doubtful: bool = False) -> Record:
+        """Store the record of a second and count its energy: the record holds the energy up to its time.
+
+        ``time`` is what the meter's clock shows, if that is another second; ``doubtful`` marks it as never set.
+        """
+        reading = self._feed.measure(second)
+        state = self._feed.state()
+        if doubtful:
+            state = State(state.status | Status.CLOCK_DOUBTFUL, state.breaker_operations, state.cover_openings)
         energies = tuple(register // UNIT for part in self.registers for register in part)
         phases = self._phases(reading)
         measured = () if phases is None else self._values(reading.frequency, phases)
-        record = Record(self._sequence, time, self._feed.state(), energies, measured)
+        shown = second if time is None else time
+        record = Record(self._sequence, shown, state, energies, measured)
         if phases is not None:
             self._count(phases)
         self._sequence += 1
