@@ -43,21 +43,17 @@ def _cipher(key: bytes) -> AESCCM:
 
 
 @lru_cache(maxsize=4)
-def _open(key: bytes, number: bytes, sealed: bytes, associated: bytes) -> bytes:
-    # Every receiver of a broadcast opens the same frame; in a simulation they are one process.
-    return _cipher(key).decrypt(number, sealed, associated)
-
-
 def unseal(frame: Frame, key: bytes) -> bytes:
     """Return the payload of a secured frame, whatever its counter.
 
+    Every receiver of a broadcast opens the same frame; in a simulation they are one process, hence the cache.
     Raises :class:`SecurityError` for a frame without counter or short source address, or a wrong integrity code.
     """
     if frame.counter is None or not isinstance(frame.source, int):
         raise SecurityError("a secured frame needs a counter and a short source address")
     number = nonce(frame.source_pan, frame.source, frame.counter)
     try:
-        return _open(key, number, frame.payload + frame.mic, header(frame))
+        return _cipher(key).decrypt(number, frame.payload + frame.mic, header(frame))
     except InvalidTag:
         raise SecurityError("integrity code is wrong") from None
 

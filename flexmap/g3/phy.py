@@ -194,9 +194,9 @@ class Fch(msgspec.Struct, frozen=True, gc=False):
 FCH_BITS = 33
 
 
-def crc5(value: int, bits: int) -> int:
+def crc5(value: int, bits: int, start: int = 0) -> int:
     """Return the CRC-5 of the ``bits`` lowest bits, first bit highest: x⁵ + x² + 1, start value 0 (C)."""
-    register = 0
+    register = start
     for position in range(bits - 1, -1, -1):
         feedback = (register >> 4 & 1) ^ (value >> position & 1)
         register = register << 1 & 0x1F
