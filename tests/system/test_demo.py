@@ -125,10 +125,15 @@ def test_mistakes_end_with_one_clear_line(tmp_path, arguments, what):
     assert "Traceback" not in done.stderr
 
 
-def test_a_port_in_use_is_named(demo, tmp_path):
-    other = Gateway(tmp_path, ports=[*free_ports(1), demo.dlms, *free_ports(1)])
-    assert other.process.wait(20) == 2
-    assert f"cannot listen on 127.0.0.1:{demo.dlms}" in other.text()
+@pytest.mark.parametrize("face", ["mms", "dlms", "web"])
+def test_a_port_in_use_is_named(demo, tmp_path, face):
+    ports = dict(zip(("mms", "dlms", "web"), free_ports(3), strict=True)) | {face: getattr(demo, face)}
+    other = Gateway(tmp_path, ports=list(ports.values()))
+    try:
+        assert other.process.wait(20) == 2
+    finally:
+        other.close()
+    assert f"error: [{face}] listen: cannot listen on 127.0.0.1:{ports[face]}" in other.text()
     assert "Traceback" not in other.text()
 
 

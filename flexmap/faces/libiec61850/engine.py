@@ -174,8 +174,8 @@ class LibIec61850Engine:
             else LocalError(frame.what)
         )
         self._error = str(error)
-        log.error("MMS worker cannot serve: {error}", error=self._error)
         if self._started is None:
+            log.error("MMS worker cannot serve: {error}", error=self._error)
             # It has served before, so the address may come back: keep trying, with the growing delay.
             worker.kill(self._error)
             return

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from flexmap.faces.libiec61850.ctypes_api import EDITION_2, FC, POLICY_DENY, Pointer
 from flexmap.faces.libiec61850.document import Ied
-from flexmap.model import ConfigurationError, LocalError
+from flexmap.model import ConfigurationError
 
 _PERIOD = 0.02
 """Seconds between two periodic tasks: report times, select time-outs, waiting commands."""
+_WHERE = "[mms] listen"
 _REPORT_SETTINGS = (1, 2, 4, 8, 16, 32)
 
 
@@ -57,17 +58,21 @@ class Server:
     def start(self, host: str, port: int) -> int:
         """Listen and serve; return the port, chosen by the system if 0 was asked for.
 
-        Raises LocalError if the address cannot be listened on.
+        Raises ConfigurationError if the address cannot be listened on.
         """
         try:
             address = socket.gethostbyname(host)
         except OSError as error:
-            raise LocalError(f"MMS address {host}: {error}") from error
+            what = f"cannot listen on {host}: {error.strerror}"
+            remedy = "write an IPv4 address of this machine: libiec61850 listens on no other"
+            raise ConfigurationError(what, where=_WHERE, remedy=remedy) from None
         self._library.IedServer_setLocalIpAddress(self.pointer, address.encode())
         before = _listening()
         self._library.IedServer_startThreadless(self.pointer, port)
         if not self._library.IedServer_isRunning(self.pointer):
-            raise LocalError(f"MMS address {host}:{port} cannot be listened on: {_why(address, port)}")
+            what = f"cannot listen on {host}:{port}: {_why(address, port)}"
+            remedy = "stop what listens there or choose another address"
+            raise ConfigurationError(what, where=_WHERE, remedy=remedy)
         self._thread.start()
         return port or next(iter(_listening() - before))
 
