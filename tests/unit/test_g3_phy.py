@@ -99,7 +99,7 @@ def test_fch_fuzz(value):
     [("10010000100", 0b01101), ("00001110010", 0b01110), ("00000000000", 0b01000)],
 )
 def test_crc5_divides_by_the_polynomial_that_usb_uses(bits, expected):
-    """Published examples of USB tokens (start and end inverted there): 9/2 (www.cs.usfca.edu/~cruse), 70/4, 0/0."""
+    """Published examples of USB tokens, start and end inverted there: 9/2 (www.cs.usfca.edu/~cruse), 70/4, 0/0."""
     assert phy.crc5(int(bits, 2), len(bits), start=0x1F) ^ 0x1F == expected
 
 
