@@ -1,0 +1,133 @@
+"""The concentrator between the minishell and the PAN: knows its meters by name, asks them, says what happens.
+
+Sans-io: the PAN is a :class:`flexmap.stcomet.pan.Pan`, lines come and go through a
+:class:`flexmap.stcomet.shell.Shell`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flexmap.stcomet import mnsh, payload
+from flexmap.stcomet.mnsh import ErrorCode, Mark, MnshError
+from flexmap.stcomet.pan import Member, Pan, Scheduler
+from flexmap.stcomet.payload import Events, Identity, IdentityRequest
+from flexmap.stcomet.requests import Requests, Settings
+
+IDENTITY_RETRY = 60.0
+"""Seconds until a meter that has not said who it is is asked again."""
+
+
+class Concentrator:
+    """Meters by name, requests to them, and lines to everyone who listens (implements PanUser)."""
+
+    def __init__(
+        self,
+        pan: Pan,
+        scheduler: Scheduler,
+        first_id: int,
+        *,
+        names: dict[str, str] | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """Set up; ``names`` holds what is known already, by EUI-64."""
+        self.pan = pan
+        self.scheduler = scheduler
+        self.requests = Requests(pan, scheduler, first_id, settings)
+        self.names = dict(names or {})
+        """Names of meters by EUI-64, as they have told."""
+        self.read_up_to: dict[str, int] = {}
+        """Sequence number of the first record that GET_DATA_STREAM has not yet given, by EUI-64."""
+        self._listeners: list[Callable[[str], object]] = []
+        self.counters = {"lines": 0, "errors": 0, "events": 0}
+
+    def begin(self) -> None:
+        """Ask the meters that have joined already who they are, if it is not known."""
+        for member in self.pan.members():
+            self._learn(member)
+
+    # Meters
+
+    def name_of(self, member: Member) -> str:
+        """Return a meter's name: its own, or its EUI-64 while that is not known or not its alone."""
+        name = self.names.get(member.eui64, "")
+        return name or member.eui64
+
+    def find(self, name: str) -> Member:
+        """Return the meter of a name or an EUI-64; raise :class:`MnshError` if there is none in the PAN."""
+        for member in self.pan.members():
+            if name in {self.names.get(member.eui64), member.eui64}:
+                return member
+        raise MnshError(ErrorCode.METER, f"no meter {name} in the PAN: see APP METERS")
+
+    def _learn(self, member: Member) -> None:
+        if member.eui64 in self.names:
+            return
+
+        def done(reply: payload.Reply | None) -> None:
+            if isinstance(reply, Identity):
+                self._name(member, reply.name or reply.serial)
+            else:
+                self.scheduler.callLater(IDENTITY_RETRY, self._learn_again, member)
+
+        self.requests.ask(member.short_address, IdentityRequest, done)
+
+    def _learn_again(self, member: Member) -> None:
+        if member in self.pan.members():
+            self._learn(member)
+
+    def _name(self, member: Member, name: str) -> None:
+        if not name or name in self.names.values():
+            return
+        self.names[member.eui64] = name
+        self._joined(member)
+
+    # What the PAN calls
+
+    def joined(self, member: Member) -> None:
+        """Take note of a device that has joined; it is announced once its name is known."""
+        if member.eui64 in self.names:
+            self._joined(member)
+        else:
+            self._learn(member)
+
+    def left(self, member: Member, reason: str) -> None:
+        """Take note of a device that has gone."""
+        self.requests.forget(member.short_address)
+        self.tell("LEFT", meter=self.name_of(member), reason=reason)
+
+    def datagram(self, short_address: int, octets: bytes) -> None:
+        """Take a datagram of a meter: a reply, or events."""
+        message = self.requests.reply(short_address, octets)
+        if not isinstance(message, Events):
+            return
+        member = next((m for m in self.pan.members() if m.short_address == short_address), None)
+        if member is None:
+            return
+        for number, event in enumerate(message.events, start=message.first):
+            self.counters["events"] += 1
+            self.tell("EVENT", meter=self.name_of(member), number=number, **event_fields(event))
+
+    def _joined(self, member: Member) -> None:
+        self.tell("JOINED", meter=self.name_of(member), eui64=member.eui64, short=f"0x{member.short_address:04x}")
+
+    # Who listens
+
+    def listen(self, listener: Callable[[str], object]) -> None:
+        """Give a shell the lines that nobody asked for."""
+        self._listeners.append(listener)
+
+    def unlisten(self, listener: Callable[[str], object]) -> None:
+        """Give it none any more."""
+        self._listeners.remove(listener)
+
+    def tell(self, what: str, **fields: object) -> None:
+        """Say something to all who listen."""
+        line = mnsh.line(Mark.UNASKED, what, tag=None, **fields)
+        for listener in tuple(self._listeners):
+            listener(line)
+
+
+def event_fields(event: payload.MeterEvent) -> dict[str, object]:
+    """Return an event in a line's fields; the time in ms since 1970."""
+    return {"time_ms": event.time, "log": event.log, "code": event.code}

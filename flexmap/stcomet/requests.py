@@ -1,0 +1,197 @@
+"""FLEXMETER requests from the concentrator to meters: ids, order, time-outs, repetition.
+
+A request is repeated under its own id, so a meter acts on it once. What has priority goes before everything that
+waits, and beside what is under way: a command does not stand behind a bulk read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from flexmap.stcomet import payload
+from flexmap.stcomet.pan import Pan, Scheduler, Timer
+from flexmap.stcomet.payload import PayloadError, Reply, Request
+
+Done = Callable[[Reply | None], object]
+"""Takes the meter's reply, None if it has not answered."""
+LAST_ID = 0xFFFF
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How requests are made; times in seconds."""
+
+    reply_timeout: float = 12.0
+    """Wait for a reply of one frame, from sending on: three hops in ROBO and a route discovery."""
+    bulk_timeout: float = 40.0
+    """The same for replies of many frames."""
+    retry_delay: float = 2.0
+    """Wait before a request that could not even leave is repeated."""
+    attempts: int = 2
+    abreast: int = 2
+    """Requests under way at a time, those of priority not counted: the line is one, but a route's far end may
+    be silent."""
+    most_waiting: int = 256
+
+
+class Statistics(msgspec.Struct):
+    """What became of the requests of one meter, or of all."""
+
+    requests: int = 0
+    replies: int = 0
+    retries: int = 0
+    silent: int = 0
+    """Requests that stayed without a reply."""
+    late: int = 0
+    """Replies that came after their time, or twice."""
+    malformed: int = 0
+    octets: int = 0
+    """Of the replies' payload."""
+
+
+class _Job:
+    __slots__ = ("bulk", "done", "number", "octets", "priority", "short", "timer", "tries")
+
+    def __init__(self, short: int, number: int, octets: bytes, done: Done, *, priority: bool, bulk: bool) -> None:
+        self.short = short
+        self.number = number
+        self.octets = octets
+        self.done = done
+        self.priority = priority
+        self.bulk = bulk
+        self.timer: Timer | None = None
+        self.tries = 0
+
+
+class Requests:
+    """Requests that wait, are under way, and end."""
+
+    def __init__(self, pan: Pan, scheduler: Scheduler, first_id: int, settings: Settings | None = None) -> None:
+        """Set up; ``first_id`` should be drawn: a meter takes an id it has just seen for a repetition."""
+        self._pan = pan
+        self._scheduler = scheduler
+        self.settings = settings or Settings()
+        self._next_id = first_id & LAST_ID
+        self._urgent: deque[_Job] = deque()
+        self._waiting: deque[_Job] = deque()
+        self._under_way: dict[int, _Job] = {}
+        self.total = Statistics()
+        self._meters: dict[int, Statistics] = {}
+
+    def of(self, short: int) -> Statistics:
+        """Return the statistics of one meter."""
+        return self._meters.setdefault(short, Statistics())
+
+    @property
+    def full(self) -> bool:
+        """Whether no more requests are taken."""
+        return len(self._waiting) + len(self._urgent) >= self.settings.most_waiting
+
+    def ask(
+        self,
+        short: int,
+        build: Callable[[int], Request],
+        done: Done,
+        *,
+        priority: bool = False,
+        bulk: bool = False,
+    ) -> None:
+        """Ask a meter; ``build`` gets the request's id."""
+        number = self._next_id
+        while number in self._under_way:
+            number = (number + 1) & LAST_ID
+        self._next_id = (number + 1) & LAST_ID
+        job = _Job(short, number, payload.encode(build(number)), done, priority=priority, bulk=bulk)
+        self._count(short, "requests")
+        (self._urgent if priority else self._waiting).append(job)
+        self._pump()
+
+    def reply(self, short: int, octets: bytes) -> Reply | None:
+        """Take a datagram of a meter; return it if it is no reply to anything (a notification)."""
+        try:
+            message = payload.decode(octets)
+        except PayloadError:
+            self._count(short, "malformed")
+            return None
+        if isinstance(message, payload.Events) and message.unasked:
+            return message
+        job = self._under_way.get(message.id)
+        if not isinstance(message, Reply) or job is None or job.short != short:
+            self._count(short, "late")
+            return None
+        self._count(short, "replies")
+        self._count(short, "octets", len(octets))
+        self._end(job, message)
+        return None
+
+    def forget(self, short: int) -> None:
+        """End the requests of a meter that has gone; its next one may get another address."""
+        for queue in (self._urgent, self._waiting):
+            gone = [job for job in queue if job.short == short]
+            for job in gone:
+                queue.remove(job)
+                job.done(None)
+        for job in [job for job in self._under_way.values() if job.short == short]:
+            self._end(job, None)
+
+    def _pump(self) -> None:
+        while self._urgent:
+            self._begin(self._urgent.popleft())
+        while self._waiting and self._plain_under_way() < self.settings.abreast:
+            job = self._next_waiting()
+            if job is None:
+                return
+            self._begin(job)
+
+    def _plain_under_way(self) -> int:
+        return sum(not job.priority for job in self._under_way.values())
+
+    def _next_waiting(self) -> _Job | None:
+        """Return the first that waits for a meter which is not being asked already."""
+        busy = {job.short for job in self._under_way.values() if not job.priority}
+        found = next((job for job in self._waiting if job.short not in busy), None)
+        if found is not None:
+            self._waiting.remove(found)
+        return found
+
+    def _begin(self, job: _Job) -> None:
+        while job.number in self._under_way:  # the numbers have gone round
+            job.number = (job.number + 1) & LAST_ID
+            job.octets = job.octets[:2] + job.number.to_bytes(2, "big") + job.octets[4:]
+        self._under_way[job.number] = job
+        self._send(job)
+
+    def _send(self, job: _Job) -> None:
+        if job.tries >= self.settings.attempts:
+            self._count(job.short, "silent")
+            self._end(job, None)
+            return
+        if job.tries:
+            self._count(job.short, "retries")
+        job.tries += 1
+        tries = job.tries
+        self._arm(job, self.settings.bulk_timeout if job.bulk else self.settings.reply_timeout)
+
+        def confirm(left: bool) -> None:
+            if not left and self._under_way.get(job.number) is job and job.tries == tries:
+                self._arm(job, self.settings.retry_delay)
+
+        self._pan.send(job.short, job.octets, confirm, priority=job.priority)
+
+    def _arm(self, job: _Job, delay: float) -> None:
+        if job.timer is not None and job.timer.active():
+            job.timer.cancel()
+        job.timer = self._scheduler.callLater(delay, self._send, job)
+
+    def _end(self, job: _Job, reply: Reply | None) -> None:
+        if job.timer is not None and job.timer.active():
+            job.timer.cancel()
+        del self._under_way[job.number]
+        job.done(reply)
+        self._pump()
+
+    def _count(self, short: int, name: str, by: int = 1) -> None:
+        for statistics in (self.total, self.of(short)):
+            setattr(statistics, name, getattr(statistics, name) + by)

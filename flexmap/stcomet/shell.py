@@ -1,0 +1,129 @@
+"""One session of the minishell: octets of a terminal or a gateway in, lines out (docs/concentrator.md)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from flexmap.model import FlexmapError
+from flexmap.stcomet import mnsh
+from flexmap.stcomet.commands import Answer, handle
+from flexmap.stcomet.concentrator import Concentrator
+from flexmap.stcomet.mnsh import ErrorCode, LineSplitter, MnshError
+
+PROMPT = "MNSH> "
+MOST_WAITING = 16
+"""Lines without a tag that may wait for the one before them."""
+
+
+class Shell:
+    """Reads lines, answers them, passes on what nobody asked for.
+
+    Lines without a tag are answered one after the other; lines with a tag (``#7 APP METERS``) beside each other,
+    each line of an answer with the tag of its request.
+    """
+
+    def __init__(self, concentrator: Concentrator, write: Callable[[bytes], object]) -> None:
+        self._concentrator = concentrator
+        self._write = write
+        self._splitter = LineSplitter(mnsh.MAX_REQUEST)
+        self._waiting: deque[str] = deque()
+        self._busy = False
+        self._echo = False
+        self._typed = bytearray()
+        concentrator.listen(self._line)
+
+    def close(self) -> None:
+        """Let go: answers still to come go nowhere."""
+        self._concentrator.unlisten(self._line)
+        self._write = _nowhere
+
+    def feed(self, octets: bytes) -> None:
+        """Take octets of the line."""
+        if self._echo:
+            octets = self._edit(octets)
+        for line in self._splitter.feed(octets):
+            self._concentrator.counters["lines"] += 1
+            self._take(line)
+
+    def set_echo(self, on: bool) -> None:
+        """Echo what is typed, edit the line, prompt; or none of it."""
+        self._echo = on
+        self._typed.clear()
+
+    def _take(self, line: str | MnshError) -> None:
+        try:
+            if isinstance(line, MnshError):
+                raise line
+            tag, text = mnsh.split_tag(line)
+        except MnshError as error:
+            self._fail(error, None)
+            return
+        if tag is not None:
+            self._run(text, tag)
+        elif not text.strip():
+            self._prompt()
+        elif not self._busy:
+            self._busy = True
+            self._run(text, None)
+        elif len(self._waiting) >= MOST_WAITING:
+            self._fail(MnshError(ErrorCode.BUSY, "wait for the answers"), None)
+        else:
+            self._waiting.append(text)
+
+    def _run(self, text: str, tag: int | None) -> None:
+        answer = Answer(self._line, self._ended, tag)
+        try:
+            handle(self._concentrator, self, text, answer)
+        except MnshError as error:
+            answer.fail(error)
+        except FlexmapError as error:
+            answer.fail(MnshError(ErrorCode.REFUSED, str(error)))
+
+    def _ended(self, tag: int | None, *, well: bool) -> None:
+        if not well:
+            self._concentrator.counters["errors"] += 1
+        if tag is not None:
+            return
+        if self._waiting:
+            # Not from here: a long queue of lines that are answered at once would nest.
+            self._concentrator.scheduler.callLater(0, self._next)
+        else:
+            self._busy = False
+        self._prompt()
+
+    def _next(self) -> None:
+        self._run(self._waiting.popleft(), None)
+
+    def _fail(self, error: MnshError, tag: int | None) -> None:
+        self._concentrator.counters["errors"] += 1
+        self._line(mnsh.error_line(error, tag))
+        self._prompt()
+
+    def _line(self, line: str) -> None:
+        self._write(line.encode("ascii") + b"\r\n")
+
+    def _prompt(self) -> None:
+        if self._echo:
+            self._write(PROMPT.encode())
+
+    def _edit(self, octets: bytes) -> bytes:
+        """Echo what is typed; return the lines that are complete: a backspace takes back a character."""
+        complete = bytearray()
+        for octet in octets:
+            if octet in b"\r\n":
+                self._write(b"\r\n")
+                complete += (self._typed or b" ") + b"\n"
+                self._typed.clear()
+            elif octet in {0x08, 0x7F}:
+                if self._typed:
+                    del self._typed[-1]
+                    self._write(b"\b \b")
+            elif 0x20 <= octet < 0x7F and len(self._typed) <= mnsh.MAX_REQUEST:
+                self._typed.append(octet)
+                self._write(bytes((octet,)))
+        return bytes(complete)
+
+
+def _nowhere(_octets: bytes) -> None:
+    pass
