@@ -13,7 +13,7 @@ import msgspec
 
 from flexmap.g3 import frame
 from flexmap.g3.ccm import Security
-from flexmap.g3.csma import CONTENTION_FREE_SLOTS, Contention
+from flexmap.g3.csma import Contention
 from flexmap.g3.frame import Frame, FrameKind
 from flexmap.g3.interface import Confirm, MacStatus, Random, Timer
 from flexmap.g3.medium import Medium, Port
@@ -25,7 +25,7 @@ from flexmap.model.error import LocalError
 QUEUE = 128
 """Frames that wait to be sent; more are denied (an implementation limit)."""
 RETRIES_TO_FORCE_ROBO = 3
-"""Repetitions of a faster modulation before the frame goes in a robust one (B)."""
+"""Repetitions of a faster modulation before the frame goes in a robust one (C; one stack has such a setting)."""
 _EPSILON = 1e-9
 
 
@@ -172,17 +172,18 @@ class Outgoing:
         job.head = msgspec.structs.replace(
             job.head, sequence=self._sequence, tone_map_request=ask, high_priority=job.priority
         )
-        self._segment(job)
+        if self._prepared(job):
+            self._contend(job)
 
-    def _segment(self, job: Job) -> None:
-        """Make the next segment and contend for the line."""
+    def _prepared(self, job: Job) -> bool:
+        """Make the next segment; a job that cannot be secured (any longer) is given up."""
         job.retries = 0
         try:
             job.psdu = self._make(job)
         except LocalError:
-            self._finish(job, MacStatus.SECURITY_ERROR)
-            return
-        self._contend(job)
+            self._timer = self._scheduler.callLater(0, self._finish, job, MacStatus.SECURITY_ERROR)
+            return False
+        return True
 
     def _make(self, job: Job) -> bytes:
         head = job.head
@@ -273,14 +274,8 @@ class Outgoing:
             self._finish(job, MacStatus.SUCCESS)
             return
         job.segment += 1
-        job.retries = 0
-        try:
-            job.psdu = self._make(job)
-        except LocalError:
-            self._finish(job, MacStatus.SECURITY_ERROR)
-            return
-        gap = self._band.ifs + (CONTENTION_FREE_SLOTS - 1) * self._band.slot
-        self._timer = self._scheduler.callLater(gap, self._transmit, job)
+        if self._prepared(job):
+            self._timer = self._scheduler.callLater(self._band.ifs, self._transmit, job)
 
     def _finish(self, job: Job, status: MacStatus) -> None:
         self._timer = None

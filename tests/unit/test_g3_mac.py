@@ -414,6 +414,20 @@ def test_keys_change_without_a_gap():
         one.mac.activate_key(0)
 
 
+def test_what_cannot_be_secured_any_longer_is_given_up():
+    medium, (one, two) = network(BESIDE)
+    for _ in range(3):
+        one.send(1, bytes(300))
+    one.mac.remove_key(0)
+    medium.scheduler.run(10)
+    assert one.confirmed == [MacStatus.SECURITY_ERROR] * 3
+    assert two.got == []
+    one.mac.set_key(0, KEY)
+    one.send(1, b"again")
+    medium.scheduler.run(20)
+    assert one.confirmed[-1] == MacStatus.SUCCESS
+
+
 def test_frame_counter_goes_on_over_resets_and_keys():
     medium, (one, _two) = network(BESIDE)
     one.send(1, b"x")
