@@ -114,6 +114,7 @@ class Port:
         "name",
         "noise_db",
         "number",
+        "on",
         "place",
         "tap",
         "user",
@@ -127,8 +128,10 @@ class Port:
         self.user = user
         self.noise_db = noise_db
         """Noise at this node above the line's floor, in dB."""
+        self.on = True
+        """Switched on (see :meth:`Medium.switch`)."""
         self.live = True
-        """Powered: a node behind an open circuit neither sends nor hears."""
+        """Switched on and supplied: a node behind an open circuit neither sends nor hears."""
         self.airtime = 0.0
         """Seconds this node has sent."""
         self.extra_db: dict[int, float] = {}
@@ -199,6 +202,11 @@ class Medium:
     def mend(self, feeder: str) -> None:
         """Close the circuit of a feeder again."""
         self.line.mend(feeder)
+        self._relight()
+
+    def switch(self, port: Port, *, on: bool) -> None:
+        """Switch a node off or on again: off, it neither sends nor hears, whatever its layers above believe."""
+        port.on = on
         self._relight()
 
     def burst(self, seconds: float, level_db: float, feeder: str | None = None) -> None:
@@ -384,7 +392,7 @@ class Medium:
 
     def _relight(self) -> None:
         for port in self.ports:
-            port.live = not self.line.dark(port.tap)
+            port.live = port.on and not self.line.dark(port.tap)
 
     def _neighbours(self, port: Port) -> dict[Port, float]:
         """Return who can hear a node, live or not; worked out once, until nodes or losses change."""

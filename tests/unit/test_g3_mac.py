@@ -616,6 +616,20 @@ def test_open_circuit_and_bursts():
     assert nodes[0].confirmed[-1] == MacStatus.SUCCESS
 
 
+def test_a_node_that_is_off_stays_off_when_the_circuit_closes():
+    medium, (one, two) = network(BESIDE)
+    medium.switch(two.mac.port, on=False)
+    medium.cut("", 5)
+    medium.mend("")
+    one.send(1, b"off")
+    medium.scheduler.run(10)
+    assert one.confirmed == [MacStatus.NO_ACK]
+    medium.switch(two.mac.port, on=True)
+    one.send(1, b"on")
+    medium.scheduler.run(20)
+    assert one.confirmed[-1] == MacStatus.SUCCESS
+
+
 def test_random_bursts_come_at_their_rate_and_disturb():
     medium, (one, two) = network(BESIDE, seed=11)
     bursts = Bursts(medium, random.Random(11), BurstModel(per_hour=3600, seconds=0.1, level_db=60))
