@@ -249,7 +249,10 @@ class Adp:
         self._enqueue(job)
 
     def joined(self, agent: int) -> None:
-        """Take note that the node has joined through an agent: with adpDefaultCoordRouteEnabled it has a route."""
+        """Take note that the node has joined through an agent.
+
+        With adpDefaultCoordRouteEnabled its route to the coordinator is known, and told along the way: no flood.
+        """
         if not self.pib.default_coordinator_route:
             return
         near = agent == COORDINATOR
@@ -257,6 +260,7 @@ class Adp:
         self.loadng.add_route(COORDINATOR, agent, cost, 1 if near else 2)
         if not near:
             self.loadng.add_route(agent, agent, self.pib.kh, 1)
+        self.loadng.announce(COORDINATOR)
 
     def reset(self) -> None:
         """Forget routes, queues and whatever is under way, as when leaving a PAN; waiting calls learn FAILED."""

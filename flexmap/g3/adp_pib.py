@@ -60,14 +60,23 @@ class AdpPib:
     """Minutes."""
     path_discovery_time: int = 40
     """Seconds."""
-    default_coordinator_route: bool = False
-    """Whether a joined node starts with a route to the coordinator through its agent."""
+    default_coordinator_route: bool = True
+    """Whether a joined node starts with a route to the coordinator through its agent, and tells it along the way.
+
+    The recommendation has it off: then the first packet either way costs a flood of RREQs for every meter.
+    """
     delay_low_lqi: int = 1500
     delay_high_lqi: int = 100
     """Milliseconds by which an RREQ is passed on later, over bad links and over good ones …"""
     jitter_low_lqi: int = 52
     jitter_high_lqi: int = 108
     """… which these tell apart; between them the delay falls evenly."""
+    cluster_trickle: bool = False
+    """Whether an RREQ is not passed on if so many neighbours near by have done it."""
+    cluster_min_lqi: int = 140
+    """How well a neighbour must be heard to be near."""
+    cluster_k: int = 4
+    """How many of them."""
 
     def get(self, name: str) -> Value:
         """Return the value of an attribute; :class:`LocalError` if there is none of this name."""
@@ -116,6 +125,9 @@ ATTRIBUTES: dict[str, Attribute] = {
     "adpDelayHighLQI": Attribute("delay_high_lqi", 0x26, 0, 0xFFFF, "B"),
     "adpRREQJitterLowLQI": Attribute("jitter_low_lqi", 0x27, 0, 255, "C"),
     "adpRREQJitterHighLQI": Attribute("jitter_high_lqi", 0x28, 0, 255, "C"),
+    "adpClusterTrickleEnabled": Attribute("cluster_trickle", 0x31, 0, 1, "B"),
+    "adpClusterMinLQI": Attribute("cluster_min_lqi", 0x32, 0, 255, "C"),
+    "adpClusterTrickleK": Attribute("cluster_k", 0x33, 1, 255, "C"),
 }
 
 

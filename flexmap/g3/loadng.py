@@ -25,6 +25,8 @@ MAX_HOPS = 15
 DISCOVERIES = 4
 """Discoveries of one node under way at the same time (ours); the others wait for their turn."""
 DISCOVERIES_WAITING = 256
+RREP_GRACE = 2.0
+"""Seconds an RREP has to reach its first hop (ours)."""
 FORWARDS = 32
 """RREQs of different originators waiting to be passed on (ours)."""
 
@@ -49,11 +51,20 @@ class Host(Protocol):
 class Counters:
     """What has been sent and what went wrong."""
 
-    __slots__ = ("discoveries", "failed_discoveries", "malformed", "rerr", "rrep", "rreq", "rreq_forwarded")
+    __slots__ = (
+        "discoveries",
+        "failed_discoveries",
+        "malformed",
+        "rerr",
+        "rrep",
+        "rreq",
+        "rreq_forwarded",
+        "rreq_spared",
+    )
 
     def __init__(self) -> None:
         self.discoveries = self.failed_discoveries = self.malformed = 0
-        self.rerr = self.rrep = self.rreq = self.rreq_forwarded = 0
+        self.rerr = self.rrep = self.rreq = self.rreq_forwarded = self.rreq_spared = 0
 
 
 class _Discovery:
@@ -77,11 +88,13 @@ class _Reply:
 
 
 class _Forward:
-    __slots__ = ("message", "timer")
+    __slots__ = ("copies", "message", "timer")
 
     def __init__(self, message: RouteMessage, timer: Timer) -> None:
         self.message = message
         self.timer = timer
+        self.copies = 0
+        """Heard over good links since: each a neighbour who has done the work already."""
 
 
 def directional_cost(pib: AdpPib, lqi: int, link: Link | None) -> float:
@@ -178,6 +191,11 @@ class Loadng:
         route.expires = self._expiry()
         self.table.offer(route, self._scheduler.seconds())
 
+    def announce(self, destination: int) -> None:
+        """Send an RREQ along a route that is known: all on the way, and the destination, learn the way back."""
+        if self._pib.unicast_rreq and self.route(destination) is not None:
+            self._ask(destination, unicast=True)
+
     def link_failed(self, destination: int, next_hop: int) -> None:
         """Forget the route to a destination if it goes through a neighbour that did not acknowledge."""
         route = self.table.find(destination, self._scheduler.seconds(), bidirectional=False)
@@ -211,6 +229,9 @@ class Loadng:
             self.counters.discoveries += 1
             now = self._scheduler.seconds()
             wait = self._last_rreq.get(discovery.destination, float("-inf")) + self._pib.rreq_wait - now
+            if discovery.destination in self._replies:
+                # It has just asked for this node: the RREP will show whether its way carries.
+                wait = max(wait, self._pib.rrep_wait + RREP_GRACE)
             if wait > 0:
                 discovery.timer = self._scheduler.callLater(wait, self._request, discovery, self._pib.unicast_rreq)
             else:
@@ -226,15 +247,18 @@ class Loadng:
             self._last_rreq = {key: at for key, at in self._last_rreq.items() if at > horizon}
         self._last_rreq[discovery.destination] = now
         discovery.timer = self._scheduler.callLater(2 * self._pib.net_traversal_time, self._unanswered, discovery)
+        # A repair must not follow routes that may lead through the broken link.
+        self._ask(discovery.destination, unicast=unicast and not discovery.repair, repair=discovery.repair)
+
+    def _ask(self, destination: int, *, unicast: bool, repair: bool = False) -> None:
         message = RouteMessage(
             Kind.RREQ,
-            discovery.destination,
+            destination,
             self._host.short_address,
             self._next_sequence(),
             hop_limit=self._pib.max_hops,
-            repair=discovery.repair,
-            # A repair must not follow routes that may lead through the broken link.
-            unicast=unicast and not discovery.repair,
+            repair=repair,
+            unicast=unicast,
             metric=self._pib.metric_type,
         )
         self.counters.rreq += 1
@@ -283,6 +307,9 @@ class Loadng:
             return
         if request and self._blacklist.holds(neighbour, now):
             return
+        waiting = self._forwards.get(message.originator)
+        if request and waiting is not None and waiting.message.sequence == message.sequence:
+            waiting.copies += lqi >= self._pib.cluster_min_lqi
         known = self.table.find(message.originator, now, bidirectional=False)
         if (
             known is not None
@@ -357,6 +384,8 @@ class Loadng:
             return
         waiting = self._forwards.get(message.originator)
         if waiting is not None:
+            if waiting.message.sequence != message.sequence:
+                waiting.copies = 0
             waiting.message = message
             return
         if message.unicast and self.route(message.destination) is not None:
@@ -376,9 +405,12 @@ class Loadng:
         return delay / 1000 * (0.5 + self._random.random())
 
     def _forward_now(self, originator: int) -> None:
-        message = self._forwards.pop(originator).message
+        waiting = self._forwards.pop(originator)
+        if self._pib.cluster_trickle and waiting.copies >= self._pib.cluster_k:
+            self.counters.rreq_spared += 1
+            return
         self.counters.rreq_forwarded += 1
-        self._pass_on(message)
+        self._pass_on(waiting.message)
 
     def _pass_on(self, message: RouteMessage) -> None:
         """Send an RREQ along a known route where it may, else to everyone."""

@@ -372,15 +372,57 @@ def test_echo_is_answered():
     assert (header.source, payload[0], payload[8:]) == (other, 129, b"ping")
 
 
-def test_a_default_route_after_the_join():
+def test_joins_one_after_the_other_teach_the_coordinator_without_a_flood():
+    net = line(5)
+    for number in range(1, 5):
+        net.nodes[number].joined(number - 1)
+        assert net.nodes[number].loadng.route(0).next_hop == number - 1
+        net.run(6)
+    assert net.nodes[4].mac_beacon_request() == net.nodes[4].loadng.route(0).cost < 100
+    assert not any(entry[2] == BROADCAST for entry in net.ether.log)
+    statuses = net.send(0, 4, b"read")
+    net.run(1)
+    assert (net.payloads(4), statuses) == ([b"read"], [AdpStatus.SUCCESS])
+    assert net.nodes[0].loadng.route(4).hops == 4
+
+
+def test_what_is_asked_while_the_reply_is_due_waits_for_it():
     net = line(3)
-    node = net.nodes[2]
+    net.nodes[1].joined(0)
+    net.run(6)
+    net.nodes[2].joined(1)
+    net.run(1)
+    net.send(0, 2, b"read")
+    net.run(5)
+    assert net.payloads(2) == [b"read"]
+    assert not any(entry[2] == BROADCAST for entry in net.ether.log)
+
+
+def test_without_the_default_route_a_joined_node_knows_no_way():
+    node = line(3).nodes[2]
+    node.pib.set("adpDefaultCoordRouteEnabled", 0)
     node.joined(1)
     assert node.loadng.route(0) is None
     assert node.mac_beacon_request() == adp_module.RC_COORD_UNKNOWN
-    node.pib.set("adpDefaultCoordRouteEnabled", 1)
-    node.joined(1)
-    assert node.loadng.route(0).next_hop == 1
+
+
+def test_neighbours_near_by_spare_each_other_the_request():
+    """adpClusterTrickle: in a cluster of twenty a few pass the RREQ on, and the node behind still gets it."""
+
+    def forwarded(trickle):
+        near = range(1, 21)
+        links = [(0, n, 200) for n in near] + [(a, b, 220) for a in near for b in near if a < b]
+        net = Net(nodes=range(22), links=[*links, *((n, 21, 200) for n in near)])
+        for node in net.nodes.values():
+            node.pib.set("adpClusterTrickleEnabled", trickle)
+            node.pib.set("adpDelayHighLQI", 1000)
+        net.send(0, 21, b"x")
+        net.run(15)
+        assert net.payloads(21) == [b"x"]
+        return sum(node.loadng.counters.rreq_forwarded for node in net.nodes.values())
+
+    assert forwarded(0) >= 20
+    assert forwarded(1) <= 14
 
 
 def test_path_discovery():
