@@ -12,14 +12,14 @@ from typing import Protocol
 
 import msgspec
 
-from flexmap.g3 import loadng_message
+from flexmap.g3 import loadng_message, path_discovery
 from flexmap.g3.adp_pib import AdpPib
-from flexmap.g3.interface import BROADCAST, Confirm, Link, MacStatus, Random, Scheduler, Timer
-from flexmap.g3.loadng_message import CostMessage, Kind, PathHop, PathMessage, RouteError, RouteMessage
+from flexmap.g3.interface import BROADCAST, Link, MacStatus, Random, Scheduler, Timer
+from flexmap.g3.link_cost import directional_cost, link_cost
+from flexmap.g3.loadng_message import CostMessage, Kind, PathMessage, RouteError, RouteMessage
+from flexmap.g3.path_discovery import PathFound, Paths
 from flexmap.g3.routing import Blacklist, Route, RoutingTable, newer
 
-MODULATION_COST = (3, 3, 2, 1, 0)
-"""Factor of Km by modulation: ROBO, DBPSK, DQPSK, D8PSK, beyond (A)."""
 MAX_COST = 0xFFFF
 MAX_HOPS = 15
 DISCOVERIES = 4
@@ -31,21 +31,13 @@ FORWARDS = 32
 """RREQs of different originators waiting to be passed on (ours)."""
 
 Found = Callable[[bool], object]
-PathFound = Callable[[PathMessage | None], object]
 
 
-class Host(Protocol):
+class Host(path_discovery.Host, Protocol):
     """What LOADng needs of the node it runs in."""
-
-    @property
-    def short_address(self) -> int:
-        """Short address, 0xFFFF while the node has none."""
 
     def link(self, neighbour: int) -> Link | None:
         """Return what the MAC knows of a neighbour."""
-
-    def send_loadng(self, neighbour: int, message: bytes, confirm: Confirm | None) -> None:
-        """Send a message one hop far, or to all neighbours (0xFFFF)."""
 
 
 class Counters:
@@ -97,28 +89,6 @@ class _Forward:
         """Heard over good links since: each a neighbour who has done the work already."""
 
 
-def directional_cost(pib: AdpPib, lqi: int, link: Link | None) -> float:
-    """Return the cost of a link in one direction: Kr, Km, Kc for what it carries, Kq for how well it is heard."""
-    cost = pib.kq * min(max((pib.high_lqi - lqi) / max(pib.high_lqi - pib.low_lqi, 1), 0.0), 1.0)
-    if link is None:
-        return cost + pib.kr + pib.km * MODULATION_COST[0]
-    unused = (link.max_tones - link.active_tones) / link.max_tones if link.max_tones else 0.0
-    return cost + pib.kr * link.robo + pib.km * MODULATION_COST[link.modulation] + pib.kc * unused
-
-
-def link_cost(pib: AdpPib, lqi: int, link: Link | None, load: float) -> int:
-    """Return the cost of a link: the worse direction, Kh for the hop, Krt for the node's load.
-
-    ``load`` is the share of the routing table in use, 0 to 1.
-    """
-    forward = directional_cost(pib, lqi, link)
-    if link is None or link.reverse_lqi is None:
-        reverse = forward + pib.add_reverse_link_cost
-    else:
-        reverse = directional_cost(pib, link.reverse_lqi, link)
-    return int(max(forward, reverse) + pib.krt * load) + pib.kh
-
-
 class Loadng:
     """LOADng of one node."""
 
@@ -156,26 +126,24 @@ class Loadng:
         self._last_rerr = float("-inf")
         self._replies: dict[int, _Reply] = {}
         self._forwards: dict[int, _Forward] = {}
-        self._paths: dict[int, tuple[PathFound, Timer]] = {}
+        self._paths = Paths(host, pib, scheduler, self.route)
 
     def clear(self) -> None:
         """Forget every route and everything under way, as when leaving a PAN; waiting calls get ``False``."""
         discoveries = [*self._active.values(), *self._queue]
-        paths = list(self._paths.values())
-        timers = [discovery.timer for discovery in discoveries] + [timer for _, timer in paths]
+        timers = [discovery.timer for discovery in discoveries]
         timers += [entry.timer for entry in self._replies.values()]
         timers += [entry.timer for entry in self._forwards.values()]
         for timer in timers:
             _cancel(timer)
-        for table in (self._active, self._replies, self._forwards, self._paths, self._last_rreq):
+        for table in (self._active, self._replies, self._forwards, self._last_rreq):
             table.clear()
         self._queue.clear()
         self.table.clear()
         self._blacklist.clear()
         for discovery in discoveries:
             _tell(discovery, found=False)
-        for done, _ in paths:
-            done(None)
+        self._paths.clear()
 
     # Routes
 
@@ -295,7 +263,7 @@ class Loadng:
         elif isinstance(message, RouteError):
             self._route_error(message, neighbour)
         elif isinstance(message, PathMessage):
-            self._path_message(message, neighbour, lqi)
+            self._paths.message(message, self._cost(neighbour, lqi))
         else:
             self._cost_message(message, neighbour, lqi)
 
@@ -500,47 +468,8 @@ class Loadng:
     # Path discovery
 
     def discover_path(self, destination: int, done: PathFound) -> None:
-        """Ask which nodes packets pass on their way to a destination and back.
-
-        ``done`` gets the reply, hops there first, then hops back; ``None`` if none comes within
-        adpPathDiscoveryTime, there is no route, or one is being asked for.
-        """
-        route = self.route(destination)
-        if route is None or destination in self._paths:
-            done(None)
-            return
-        timer = self._scheduler.callLater(self._pib.path_discovery_time, self._path_lost, destination)
-        self._paths[destination] = (done, timer)
-        message = PathMessage(
-            Kind.PATH_REQUEST, destination, self._host.short_address, metric=self._pib.metric_type
-        )
-        self._host.send_loadng(route.next_hop, message.encode(), None)
-
-    def _path_lost(self, destination: int) -> None:
-        done, _ = self._paths.pop(destination)
-        done(None)
-
-    def _path_message(self, message: PathMessage, neighbour: int, lqi: int) -> None:
-        own = self._host.short_address
-        supported = message.metric == self._pib.metric_type
-        cost = min(self._cost(neighbour, lqi), 0xFF) if supported else 0
-        hops = (*message.hops, PathHop(own, cost, supported))
-        if len(hops) > 2 * MAX_HOPS:
-            return
-        message = msgspec.structs.replace(message, hops=hops)
-        route = self.route(message.destination)
-        if message.kind == Kind.PATH_REQUEST and (message.destination == own or route is None):
-            seeker = message.originator
-            message = PathMessage(Kind.PATH_REPLY, seeker, own, message.destination, message.metric, hops)
-            route = self.route(seeker)
-        elif message.destination == own:
-            waiting = self._paths.pop(-1 if message.expected is None else message.expected, None)
-            if waiting is not None:
-                _cancel(waiting[1])
-                waiting[0](message)
-            return
-        if route is not None:
-            self._host.send_loadng(route.next_hop, message.encode(), None)
+        """Ask which nodes packets pass on their way to a destination and back, see :meth:`Paths.discover`."""
+        self._paths.discover(destination, done)
 
     # Route cost
 

@@ -7,7 +7,7 @@ import pytest
 from g3_mesh import DELAY, PAN, Ether, MeshMac
 
 from flexmap.g3 import adp as adp_module
-from flexmap.g3 import ipv6, sixlowpan
+from flexmap.g3 import ipv6, outbox, sixlowpan
 from flexmap.g3.adp import Adp, AdpStatus
 from flexmap.g3.interface import BROADCAST, MacIndication, MacStatus
 from flexmap.g3.kernel import VirtualTime
@@ -339,7 +339,7 @@ def test_priority_passes_what_waits():
 def test_queues_are_bounded():
     """One packet waits for its route, the others behind the RREQ on the air; then all wait for the route."""
     net = Net(nodes=[0])
-    limit = adp_module.QUEUE_LIMIT
+    limit = outbox.QUEUE_LIMIT
     waiting = [net.send(0, 9, b"%d" % number) for number in range(limit + 6)]
     assert waiting[: limit + 1] == [[]] * (limit + 1)
     assert waiting[limit + 1 :] == [[AdpStatus.NO_BUFFERS]] * 5
@@ -466,7 +466,7 @@ def test_a_mac_that_forgets_a_frame_does_not_stop_the_node():
     real, mac.data = mac.data, lambda *args, **kwargs: None
     lost = net.send(0, 1, b"lost")
     mac.data = real
-    net.run(adp_module.CONFIRM_WAIT + 1)
+    net.run(outbox.CONFIRM_WAIT + 1)
     net.send(0, 1, b"next")
     net.run(1)
     assert (lost, net.payloads(1)) == ([AdpStatus.FAILED], [b"x", b"next"])

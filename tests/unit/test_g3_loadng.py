@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flexmap.g3 import loadng_message
 from flexmap.g3.adp_pib import ATTRIBUTES, AdpPib
 from flexmap.g3.interface import Link
-from flexmap.g3.loadng import directional_cost, link_cost
+from flexmap.g3.link_cost import directional_cost, link_cost
 from flexmap.g3.loadng_message import CostMessage, Kind, PathHop, PathMessage, RouteError, RouteMessage
 from flexmap.g3.routing import BLACKLIST_SIZE, Blacklist, Route, RoutingTable, newer
 from flexmap.model.error import LocalError, RemoteError
