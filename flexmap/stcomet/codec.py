@@ -32,6 +32,10 @@ MAX_ENERGY = 2**48
 MAX_MEASURED = 2**31
 MAX_COUNT = 2**16
 MAX_TIME = 2**32
+NOMINAL_FREQUENCY = 5000
+"""0.01 Hz: what the first record's frequency is foretold as."""
+NOMINAL_VOLTAGE = 2300
+"""0.1 V"""
 _HOUR = 3600
 """Seconds; W·s in one Wh."""
 
@@ -97,7 +101,7 @@ class _Row:
         self._first = True
         self._energies = [0] * layout.energies
         self._fractions = [0] * layout.energies
-        self._measured = [0] * layout.measured
+        self._measured = [NOMINAL_FREQUENCY, NOMINAL_VOLTAGE] + [0] * (layout.measured - 2)
         # Of each phase: S and √(P² + Q²), summed up and fading: their ratio is the distortion of its current.
         self._shape = [[0, 0] for _ in range(layout)]
 
@@ -115,6 +119,8 @@ class _Row:
         expected = (self._time + 1, self._state, self._present)
         if not self._first and not coder.flag((record.time, record.state, bool(record.measured)) != expected):
             self._time += 1
+            if self._time == MAX_TIME:
+                raise BitError("time out of range")
             return
         self._time = coder.long(record.time)
         old, new = self._state, record.state
@@ -196,7 +202,7 @@ class _Row:
         if self._layout is Layout.THREE_PHASE:
             for place in range(TOTAL_ACTIVE, NEUTRAL):
                 shift = place - TOTAL_ACTIVE + ACTIVE
-                self._one(new, place, sum(new[shift:TOTAL_ACTIVE:PHASE_VALUES]), values)
+                self._one(new, place, sum(new[shift:TOTAL_ACTIVE:PHASE_VALUES]), values, near=True)
             self._one(new, NEUTRAL, old[NEUTRAL], values)
         self._measured = new
         return tuple(new)
@@ -217,15 +223,18 @@ class _Row:
         shape[1] += hypotenuse - (shape[1] >> 4)
         # VA and 0.1 V give 0.01 A: S · 1000 / V, rounded.
         known = (2000 * apparent + new[voltage]) // (2 * new[voltage]) if new[voltage] else 0
-        self._one(new, CURRENT + shift, known, values)
+        self._one(new, CURRENT + shift, known, values, near=True)
 
-    def _value(self, column: int, foretold: int, value: int) -> int:
-        if self._first:  # no residual to adapt to: nothing is known yet
+    def _value(self, column: int, foretold: int, value: int, *, near: bool = False) -> int:
+        if self._first and not near:  # nothing is known yet: the residual is of any size
             return unzigzag(self._coder.long(zigzag(value - foretold))) + foretold
         return self._coder.value(column, foretold, value)
 
-    def _one(self, new: list[int], place: int, foretold: int, values: Sequence[int]) -> None:
-        value = self._value(self._layout.energies + place, foretold, values[place])
+    def _one(
+        self, new: list[int], place: int, foretold: int, values: Sequence[int], *, near: bool = False
+    ) -> None:
+        """Code one measured value; ``near`` if it follows from others of its record but for rounding."""
+        value = self._value(self._layout.energies + place, foretold, values[place], near=near)
         if not -MAX_MEASURED < value < MAX_MEASURED:
             raise BitError("measured value out of range")
         new[place] = value
