@@ -51,7 +51,7 @@ class Random(Protocol):
     def random(self) -> float:
         """Return a float, 0 ≤ x < 1."""
 
-    def randrange(self, stop: int) -> int:
+    def randrange(self, stop: int, /) -> int:
         """Return an integer, 0 ≤ x < stop."""
 
     def randbytes(self, n: int) -> bytes:
