@@ -8,12 +8,17 @@ TABLE_SIZE = 300
 """Routes of a device (ours; real stacks hold 100 to 300)."""
 COORDINATOR_TABLE_SIZE = 4096
 BLACKLIST_SIZE = 32
-_HALF = 0x8000
+STALE = 256
+"""Sequence numbers up to so far back are old news; further back, the node has started anew (ours).
+
+G.9903 wants the number kept over a restart and takes half the circle for old: a node that has lost its number, as
+all of a cleared table, would go unheard for adpRoutingTableEntryTTL.
+"""
 
 
 def newer(sequence: int, than: int) -> bool:
-    """Return whether a 16-bit sequence number comes after another, across the wrap (G.9903; A)."""
-    return 0 < (sequence - than) & 0xFFFF < _HALF
+    """Return whether a 16-bit sequence number comes after another, across the wrap and over a restart."""
+    return (than - sequence) & 0xFFFF >= STALE
 
 
 class Route:

@@ -445,6 +445,19 @@ def test_path_discovery():
     assert paths[2] is None
 
 
+@pytest.mark.parametrize("back", [300, 20_000, 40_000, 65_000])
+def test_a_node_that_has_lost_its_sequence_number_is_heard(back):
+    net = line(3)
+    net.send(0, 2, b"before")
+    net.run(40)
+    node = net.nodes[0]
+    node.reset()
+    node.loadng.sequence = (node.loadng.sequence - back) & 0xFFFF
+    net.send(0, 2, b"after")
+    net.run(10)
+    assert net.payloads(2) == [b"before", b"after"]
+
+
 def test_reset_forgets_and_tells():
     net = line(3)
     net.send(0, 2, b"x")

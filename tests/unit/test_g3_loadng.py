@@ -93,6 +93,9 @@ def test_sequence_numbers_wrap():
     assert newer(0, 0xFFFF)
     assert not newer(0xFFFF, 0)
     assert not newer(5, 5)
+    assert newer(0x8000, 0)
+    assert not newer(0, 255)
+    assert newer(0, 256), "started anew"
 
 
 def test_cost_of_a_link():
