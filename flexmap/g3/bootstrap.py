@@ -49,8 +49,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Random wait before JOINING, doubled by each failed attempt (A: field profiles) …"""
     join_wait_most: tuple[float, float] = (2.0, 10.0)
     """… up to this."""
-    max_join_wait: float = 20.0
-    """adpMaxJoinWaitTime (A): silence after which an attempt has failed."""
+    max_join_wait: float = 90.0
+    """adpMaxJoinWaitTime (A: 90 s in field profiles, 20 s by default): silence that fails an attempt."""
     min_lqi: int = 53
     """Least link quality of an agent (A: field profiles)."""
     attempts_per_scan: int = 3
@@ -69,6 +69,16 @@ class State(enum.Enum):
     JOINING = "joining"
     JOINED = "joined"
     LEAVING = "leaving"
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """What a joined device keeps over a loss of power; holds keys."""
+
+    pan_id: int
+    short_address: int
+    keys: tuple[tuple[int, bytes], ...]
+    """Group master keys: index 0 or 1, and 16 octets."""
+    active: int
 
 
 class DeviceCounters:
@@ -116,19 +126,20 @@ class Device:
         "_exchange",
         "_failures",
         "_fruitless",
-        "_installed",
+        "_keys",
         "_link",
         "_mac",
         "_psk",
         "_random",
         "_round",
         "_scheduler",
-        "_settings",
         "_timer",
         "counters",
         "joined_at",
         "on_joined",
         "on_left",
+        "on_reset",
+        "settings",
         "started_at",
         "state",
     )
@@ -147,7 +158,7 @@ class Device:
         self._scheduler = scheduler
         self._random = random
         self._psk = psk
-        self._settings = settings or Settings()
+        self.settings = settings or Settings()
         self.state = State.IDLE
         self.counters = DeviceCounters()
         self.started_at = self.joined_at = 0.0
@@ -155,6 +166,8 @@ class Device:
         """Called with the agent's short address when the device has joined."""
         self.on_left: Callable[[str], object] = lambda _reason: None
         """Called with ``kicked`` or ``left``."""
+        self.on_reset: Callable[[], object] = lambda: None
+        """Called when the MAC has been reset: what stands above it has to forget too."""
         self._timer: Timer | None = None
         self._exchange: PeerExchange | None = None
         self._blacklist: dict[tuple[int, Address], float] = {}
@@ -162,7 +175,7 @@ class Device:
         self._candidates: list[Beacon] = []
         self._failures: dict[tuple[int, Address], int] = {}
         self._agent: Beacon | None = None
-        self._installed: set[int] = set()
+        self._keys: dict[int, bytes] = {}
         self._active: int | None = None
         self._attempts = self._fruitless = self._round = 0
 
@@ -171,7 +184,7 @@ class Device:
         self._candidates = []
         self._failures.clear()
         self._agent = None
-        self._installed.clear()
+        self._keys.clear()
         self._active = None
         self._attempts = self._fruitless = 0
         self._round += 1
@@ -194,6 +207,21 @@ class Device:
         octets = Message(Kind.LEAVE, self._mac.eui64).encode()
         self._link.send_lbp(COORDINATOR, octets, lambda _status: self._gone("left", State.IDLE))
 
+    def membership(self) -> Membership | None:
+        """Return what to keep for :meth:`resume`, ``None`` outside a PAN. Keep the MAC's frame counter with it."""
+        if self.state is not State.JOINED or self._active is None:
+            return None
+        mac = self._mac
+        return Membership(mac.pan_id, mac.short_address, tuple(sorted(self._keys.items())), self._active)
+
+    def resume(self, kept: Membership) -> None:
+        """Be a member again after a loss of power, without a join."""
+        self._reset(State.IDLE)
+        self._mac.pan_id = kept.pan_id
+        self._install(Parameters(kept.short_address, kept.keys, kept.active))
+        self.state = State.JOINED
+        self.started_at = self.joined_at = self._scheduler.seconds()
+
     def rejoin(self) -> None:
         """Forget the PAN and look for one again, as when its key does not fit any more."""
         self._reset(State.IDLE)
@@ -211,7 +239,7 @@ class Device:
         self._timer = None
 
     def _discover(self) -> None:
-        s = self._settings
+        s = self.settings
         self.state = State.DISCOVERY
         self._agent = None
         self._attempts = 0
@@ -223,12 +251,12 @@ class Device:
         self.counters.scans += 1
         self._mac.pan_id = UNASSIGNED
         round_ = self._round
-        self._mac.scan(self._settings.scan, lambda beacons: self._scanned(beacons, round_))
+        self._mac.scan(self.settings.scan, lambda beacons: self._scanned(beacons, round_))
 
     def _scanned(self, beacons: list[Beacon], round_: int) -> None:
         if round_ != self._round or self.state is not State.DISCOVERY:
             return
-        s = self._settings
+        s = self.settings
         self._candidates = [
             beacon
             for beacon in beacons
@@ -245,7 +273,7 @@ class Device:
         return min(open_, key=lambda b: (b.pan_id in self._declined, path_cost(b), -b.lqi), default=None)
 
     def _next_agent(self) -> None:
-        s = self._settings
+        s = self.settings
         agent = self._choose() if self._attempts < s.attempts_per_scan else None
         if agent is None:
             self._discover()
@@ -273,7 +301,7 @@ class Device:
                 self._failed()
 
         if self.state is State.JOINING:
-            self._arm(self._settings.max_join_wait, self._failed)
+            self._arm(self.settings.max_join_wait, self._failed)
         self._link.send_lbp(destination, Message(Kind.JOINING, self._mac.eui64, data).encode(), confirm)
 
     def _failed(self) -> None:
@@ -285,9 +313,9 @@ class Device:
         if agent is not None:
             key = (agent.pan_id, agent.source)
             self._failures[key] = self._failures.get(key, 0) + 1
-            if self._failures[key] >= self._settings.failures_per_agent:
+            if self._failures[key] >= self.settings.failures_per_agent:
                 self._failures[key] = 0
-                self._blacklist[key] = self._scheduler.seconds() + self._settings.agent_ttl
+                self._blacklist[key] = self._scheduler.seconds() + self.settings.agent_ttl
         self.state = State.DISCOVERY
         self._next_agent()
 
@@ -343,7 +371,7 @@ class Device:
             self._answer(source, reply)
 
     def _check(self, parameters: Parameters) -> None:
-        check_parameters(parameters, joined=self.state is State.JOINED, held=self._installed, active=self._active)
+        check_parameters(parameters, joined=self.state is State.JOINED, held=set(self._keys), active=self._active)
 
     def _accepted(self, source: Address, data: bytes) -> None:
         """Take the end of an exchange, or (when joined) configuration parameters under the group's key."""
@@ -375,13 +403,12 @@ class Device:
     def _install(self, parameters: Parameters) -> None:
         for index, key in parameters.keys:
             self._mac.set_key(index, key)
-            self._installed.add(index)
+            self._keys[index] = key
         if parameters.activate is not None:
             self._mac.activate_key(parameters.activate)
             self._active = parameters.activate
-        if parameters.remove is not None and parameters.remove in self._installed:
+        if parameters.remove is not None and self._keys.pop(parameters.remove, None) is not None:
             self._mac.remove_key(parameters.remove)
-            self._installed.discard(parameters.remove)
         if parameters.short_address is not None:
             self._mac.short_address = parameters.short_address
 
@@ -404,6 +431,7 @@ class Device:
     def _reset(self, then: State) -> None:
         self._disarm()
         self._mac.reset()
+        self.on_reset()
         self._forget()
         self.state = State.IDLE
         if then is State.DISCOVERY:

@@ -6,7 +6,7 @@ Times and numbers of attempts are choices (confidence C) near those of field sta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -26,8 +26,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     sessions: int = 5
     """Exchanges at a time: more would only collide on the line. Further devices wait their turn."""
-    queue_ttl: float = 15.0
-    """How long a JOINING may wait; the device gives up after adpMaxJoinWaitTime (20 s)."""
+    queue_ttl: float = 80.0
+    """How long a JOINING may wait; the device gives up after adpMaxJoinWaitTime (90 s)."""
     message_timeout: float = 10.0
     """Silence after a message has left, before it is repeated."""
     send_timeout: float = 40.0
@@ -67,13 +67,13 @@ class Coordinator:
         "_random",
         "_scheduler",
         "_sessions",
-        "_settings",
         "_waiting",
         "access",
         "counters",
         "on_joined",
         "on_left",
         "registry",
+        "settings",
     )
 
     def __init__(  # noqa: PLR0917 (the seams, then what is the coordinator's own)
@@ -91,7 +91,7 @@ class Coordinator:
         self._scheduler = scheduler
         self._random = random
         self._psks = psks
-        self._settings = settings or Settings()
+        self.settings = settings or Settings()
         self._keys: dict[int, bytes] = {}
         self._active = 0
         self._identifier = 0
@@ -128,6 +128,11 @@ class Coordinator:
     def active_key(self) -> int:
         """Index of the key in use."""
         return self._active
+
+    @property
+    def keys(self) -> Mapping[int, bytes]:
+        """Group master keys by index, as they are at any time."""
+        return self._keys
 
     def add_key(self, index: int, key: bytes) -> None:
         """Take a group master key; devices that join from now on get it."""
@@ -218,7 +223,7 @@ class Coordinator:
         previous = self._sessions.get(eui64)
         if previous is not None:
             self._end(previous, success=False)
-        if len(self._sessions) >= self._settings.sessions:
+        if len(self._sessions) >= self.settings.sessions:
             self.counters.count("postponed")
             self._waiting[eui64] = via, self._scheduler.seconds()
             return
@@ -235,8 +240,8 @@ class Coordinator:
 
     def _next_waiting(self) -> None:
         """Give a free session to the device that has waited longest, if it still waits."""
-        oldest = self._scheduler.seconds() - self._settings.queue_ttl
-        while self._waiting and len(self._sessions) < self._settings.sessions:
+        oldest = self._scheduler.seconds() - self.settings.queue_ttl
+        while self._waiting and len(self._sessions) < self.settings.sessions:
             eui64 = next(iter(self._waiting))
             via, since = self._waiting.pop(eui64)
             if since >= oldest:
@@ -274,7 +279,7 @@ class Coordinator:
         self._repeat(session)
 
     def _repeat(self, session: _Session) -> None:
-        if session.tries >= self._settings.attempts:
+        if session.tries >= self.settings.attempts:
             self.counters.count("timeouts")
             self._end(session, success=False)
             return
@@ -283,10 +288,10 @@ class Coordinator:
 
         def confirm(status: MacStatus) -> None:
             if self._sessions.get(session.eui64) is session and session.octets is octets:
-                wait = self._settings.message_timeout if status is MacStatus.SUCCESS else 0.0
+                wait = self.settings.message_timeout if status is MacStatus.SUCCESS else 0.0
                 self._arm(session, wait)
 
-        self._arm(session, self._settings.send_timeout)
+        self._arm(session, self.settings.send_timeout)
         self._link.send_lbp(session.via, octets, confirm)
 
     def _arm(self, session: _Session, delay: float) -> None:

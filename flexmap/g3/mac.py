@@ -31,6 +31,7 @@ from flexmap.g3.line import Place
 from flexmap.g3.medium import Medium, Transmission
 from flexmap.g3.neighbours import Neighbours
 from flexmap.g3.outgoing import Job, Outgoing
+from flexmap.g3.phy import Modulation
 from flexmap.g3.pib import ATTRIBUTES, COUNTERS, IDENTITY, SETTINGS, Counters, MacPib
 from flexmap.g3.segments import MAX_MSDU, Reassembly
 from flexmap.model.error import LocalError
@@ -63,6 +64,7 @@ class Mac:
         "_short",
         "coordinator",
         "counters",
+        "fastest",
         "pib",
         "port",
         "security",
@@ -93,6 +95,8 @@ class Mac:
         self.counters = Counters()
         self.security = Security(frame_counter)
         self.coordinator = False
+        self.fastest = Modulation.D8PSK
+        """The fastest modulation this node asks its neighbours for."""
         self._medium = medium
         self._scheduler: Scheduler = medium.scheduler
         self._band = medium.band
@@ -399,7 +403,9 @@ class Mac:
         if self._outgoing.full() or (secured and not self.security.ready()):
             return
         response = ToneMapResponse(
-            modulation=phy.best_modulation(snr), tone_map=phy.all_tones(self._band), lqi=phy.lqi(snr)
+            modulation=min(phy.best_modulation(snr), self.fastest),
+            tone_map=phy.all_tones(self._band),
+            lqi=phy.lqi(snr),
         )
         head = self._head(FrameKind.COMMAND, source, ack=False)
         octets = command.encode_tone_map_response(response, self._band)

@@ -119,7 +119,7 @@ def test_a_silent_agent_is_left_alone_and_another_taken():
     net.devices[1].start()
     net.run(60)
     net.nodes[1].user = Silent()  # the best agent hears, acknowledges and passes nothing on
-    net.devices[2]._settings = bootstrap.Settings(failures_per_agent=1)
+    net.devices[2].settings = bootstrap.Settings(failures_per_agent=1)
     net.devices[2].start()
     net.run(200)
     assert net.devices[2].state is State.JOINED
@@ -269,6 +269,25 @@ def test_a_restarted_coordinator_goes_on_with_its_pan():
     net.devices[3].leave()
     net.run(10)
     assert left == [eui(3)]
+
+
+def test_a_device_is_a_member_again_after_a_loss_of_power():
+    net = Net(STAR)
+    net.start()
+    net.run(30)
+    mac, device = net.nodes[1].mac, net.devices[1]
+    before = (mac.pan_id, mac.short_address, dict(mac.keys), mac.active)
+    kept = device.membership()
+    mac.clear()
+    net.devices[1] = net.nodes[1].user = again = bootstrap.Device(mac, net.nodes[1], net.time, net.random, PSK)
+    assert again.membership() is None
+    again.resume(kept)
+    assert (mac.pan_id, mac.short_address, mac.keys, mac.active) == before
+    assert again.membership() == kept
+    reports = []
+    Rekeying(net.coordinator, bytes(16), reports.append)
+    net.run(60)
+    assert reports[0].lost == ()
 
 
 def test_forged_messages_are_ignored_and_counted():
