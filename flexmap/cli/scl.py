@@ -10,6 +10,7 @@ import click
 from flexmap.cli import output
 from flexmap.gateway import config
 from flexmap.mapping.table import load_builtin
+from flexmap.model import ConfigurationError
 from flexmap.scl.abilities import ENGINES
 from flexmap.scl.check import Severity
 from flexmap.scl.check import check as check_file
@@ -30,14 +31,26 @@ def scl() -> None:
 @scl.command()
 @click.argument("configuration", metavar="CONFIG", type=_FILE)
 @click.option("-o", "--output", "target", required=True, metavar="FILE", type=_FILE, help="File to write.")
-def export(configuration: Path, target: Path) -> None:
+@click.option(
+    "--address", metavar="HOST[:PORT]", help="Where clients reach the server, when that is not where it listens."
+)
+def export(configuration: Path, target: Path, address: str | None) -> None:
     """Write the SCL file of the site in CONFIG; the kind by FILE's extension (.icd, .iid, .cid, .scd)."""
     kind = kind_of(target)
     loaded = config.load(configuration)
-    address = None if kind is FileKind.ICD else Address(host=loaded.mms.host, port=loaded.mms.port)
-    document = generate(loaded.site, kind, address=address, abilities=ENGINES[loaded.mms.engine])
+    place = None if kind is FileKind.ICD else _address(address, loaded.mms.endpoint)
+    document = generate(loaded.site, kind, address=place, abilities=ENGINES[loaded.mms.engine])
     output.write(target, document)
     click.echo(f"{target}: {kind.upper()}, {len(document)} bytes")
+
+
+def _address(told: str | None, listening: config.Endpoint) -> Address:
+    if told is None:
+        return Address(host=listening.host, port=listening.port)
+    host, _, port = told.partition(":")
+    if port and not (port.isdecimal() and 0 < int(port) <= 0xFFFF):
+        raise ConfigurationError(f"'{port}' is not a port", where="--address", remedy="write HOST or HOST:PORT")
+    return Address(host=host, port=int(port) if port else listening.port)
 
 
 @scl.command()

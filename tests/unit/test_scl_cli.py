@@ -93,6 +93,25 @@ def test_export_takes_the_kind_from_the_extension(tmp_path, kind):
     assert target.read_bytes() == generate(loaded.site, kind, address=address)
 
 
+def test_export_takes_an_address_that_is_not_the_one_listened_on(tmp_path):
+    path, target = tmp_path / "site.toml", tmp_path / "site.cid"
+    path.write_text(CONFIG.replace("192.0.2.7:10102", "0.0.0.0:10102"))
+    for told, host, port in (("192.0.2.9", "192.0.2.9", 10102), ("192.0.2.9:102", "192.0.2.9", 102)):
+        result = run("export", path, "-o", target, "--address", told)
+        assert result.exit_code == 0, result.output
+        assert target.read_bytes() == generate(
+            config.load(path).site, FileKind.CID, address=Address(host=host, port=port)
+        )
+    for wrong in ("192.0.2.9:0", "192.0.2.9:x", "192.0.2.9:70000"):
+        with pytest.raises(ConfigurationError, match="--address"):
+            CliRunner().invoke(
+                scl,
+                ["export", str(path), "-o", str(target), "--address", wrong],
+                standalone_mode=False,
+                catch_exceptions=False,
+            )
+
+
 def test_export_refuses_what_clients_cannot_reach(tmp_path):
     configuration = tmp_path / "site.toml"
     configuration.write_text(CONFIG.replace("192.0.2.7:10102", "192.0.2.7:0"))
