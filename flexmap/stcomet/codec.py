@@ -107,8 +107,9 @@ class _Row:
 
     def code(self, record: Record) -> tuple[int, State, tuple[int, ...], tuple[int, ...]]:
         """Code a record (its content matters to an encoder alone); return time, state, energies, measured."""
+        powers = self._powers(self._measured) if self._present else ()
         self._head(record)
-        energies = self._code_energies(record.energies)
+        energies = self._code_energies(record.energies, powers)
         measured = self._code_measured(record.measured) if self._present else ()
         self._first = False
         return self._time, self._state, energies, measured
@@ -136,9 +137,9 @@ class _Row:
         if not self._first and (self._time, self._state, self._present) == expected:
             raise BitError("an ordinary record written as an unusual one")
 
-    def _code_energies(self, values: Sequence[int]) -> tuple[int, ...]:
+    def _code_energies(self, values: Sequence[int], powers: Sequence[Sequence[int]]) -> tuple[int, ...]:
         coder, old = self._coder, self._energies
-        foretold = self._foretell_energies()
+        foretold = self._foretell_energies(powers)
         encoding = bool(values)
         if coder.flag(not encoding or any(map(int.__ne__, values, foretold))):
             total = self._write_energies(values or (0,) * len(old), list(foretold))
@@ -171,13 +172,10 @@ class _Row:
             total[place] = self._value(place, foretold[place], values[place])
         return total
 
-    def _foretell_energies(self) -> list[int]:
-        """Return the energies that the powers of the second before give."""
+    def _foretell_energies(self, powers: Sequence[Sequence[int]]) -> list[int]:
+        """Return the energies that the powers of the record before give."""
         foretold = list(self._energies)
-        if self._first or not self._present:
-            return foretold
-        old = self._measured
-        for part, (active, reactive, apparent) in enumerate(self._powers(old)):
+        for part, (active, reactive, apparent) in enumerate(powers):
             place = part * ENERGIES
             for register, power in enumerate((active, -active, reactive, -reactive, apparent)):
                 if power > 0:

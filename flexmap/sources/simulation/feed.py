@@ -16,7 +16,6 @@ class SiteFeed:
     def __init__(self, model: SiteModel) -> None:
         self.model = model
         self._second = -1
-        self._events: dict[str, list[Event]] = {}
 
     def meter(self, meter: str) -> MeterFeed:
         """Return what one meter sees (implements flexmap.stcomet.metrology.Feed)."""
@@ -27,12 +26,6 @@ class SiteFeed:
         if second > self._second:
             self._second = second
             self.model.step(second)
-
-    def take_events(self, meter: str) -> list[Event]:
-        """Return a meter's events since the last call."""
-        for event in self.model.take_events():
-            self._events.setdefault(event.meter, []).append(event)
-        return self._events.pop(meter, [])
 
 
 class MeterFeed:
@@ -70,4 +63,6 @@ class MeterFeed:
 
     def take_events(self) -> list[Event]:
         """Return what has happened since the last call."""
-        return self._site.take_events(self._meter.id)
+        taken = list(self._meter.events)
+        self._meter.events.clear()
+        return taken
