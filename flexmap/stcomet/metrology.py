@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from flexmap.model import Event, LocalError
-from flexmap.stcomet.record import ENERGIES, Layout, Record, State, Status
+from flexmap.stcomet.record import ENERGIES, Layout, Record, Slots, State, Status
 from flexmap.stcomet.stpm34 import Chip, Measured, PhaseInput, Reader
 
 UNIT = 3_600_000
@@ -53,13 +53,14 @@ class Feed(Protocol):
 class RingBuffer:
     """An array of records with the seed's two indexes: ``head`` is written next, ``tail`` is the oldest unread."""
 
-    def __init__(self, depth: int = DEPTH) -> None:
+    def __init__(self, depth: int = DEPTH, layout: Layout = Layout.SINGLE_PHASE) -> None:
         if depth < 2:
             raise LocalError("a ring buffer holds two records or more")
-        self._slots: list[Record | None] = [None] * depth
+        self._slots = Slots(layout, depth)
         self.head = 0
         self.tail = 0
-        self._count = 0
+        self._unread = 0
+        self._stored = 0
         self.overwritten = 0
         """Unread records that were lost to newer ones."""
 
@@ -71,53 +72,56 @@ class RingBuffer:
     @property
     def unread(self) -> int:
         """Records between tail and head."""
-        return self._count
+        return self._unread
 
     def append(self, record: Record) -> None:
-        """Store at the head; if the buffer is full, the oldest record gives way and the tail moves on."""
+        """Store at the head; if all is unread, the oldest record gives way and the tail moves on.
+
+        A buffer holds one run of sequence numbers: behind a break in them it begins anew.
+        """
+        if self._stored and record.sequence != self._slots.head(self._back(1))[0] + 1:
+            self._stored = self._unread = 0
+            self.tail = self.head
         self._slots[self.head] = record
         self.head = (self.head + 1) % self.depth
-        if self._count == self.depth:
+        self._stored = min(self._stored + 1, self.depth)
+        if self._unread == self.depth:
             self.tail = self.head
             self.overwritten += 1
         else:
-            self._count += 1
+            self._unread += 1
 
     def read(self) -> Record | None:
         """Return the record at the tail and move the tail on; None if all are read."""
-        if not self._count:
-            return None
-        record = self._slots[self.tail]
-        self.tail = (self.tail + 1) % self.depth
-        self._count -= 1
+        record = self.at_tail()
+        if record is not None:
+            self._move_tail()
         return record
 
     def release(self, sequence: int) -> None:
         """Move the tail past all records before a sequence number."""
-        while self._count and (record := self._slots[self.tail]) is not None and record.sequence < sequence:
-            self.read()
+        while self._unread and self._slots.head(self.tail)[0] < sequence:
+            self._move_tail()
 
     def latest(self) -> Record | None:
         """Return the newest record, read or not."""
-        return self._slots[self.head - 1]
+        return self._slots[self._back(1)] if self._stored else None
 
     def oldest(self) -> Record | None:
         """Return the oldest record that is still there, read or not."""
-        return self._slots[self.head] or self._slots[0]
+        return self._slots[self._back(self._stored)] if self._stored else None
 
     def at_tail(self) -> Record | None:
         """Return the record at the tail, without moving it."""
-        return self._slots[self.tail] if self._count else None
+        return self._slots[self.tail] if self._unread else None
 
     def since(self, sequence: int) -> Iterator[Record]:
         """Return the records from a sequence number on, read or not; those no longer there are left out."""
-        oldest, latest = self.oldest(), self.latest()
-        if oldest is None or latest is None:
+        if not self._stored:
             return
-        for number in range(max(sequence, oldest.sequence), latest.sequence + 1):
-            record = self._slots[(self.head - 1 - (latest.sequence - number)) % self.depth]
-            if record is not None:
-                yield record
+        newest = self._slots.head(self._back(1))[0]
+        for back in range(min(newest - sequence + 1, self._stored), 0, -1):
+            yield self._slots[self._back(back)]
 
     def find(self, time: int) -> int | None:
         """Return the sequence number of the first record of the newest run from a time on; None if all are older.
@@ -125,12 +129,20 @@ class RingBuffer:
         Looks from the newest backwards: the clock may have been set back meanwhile.
         """
         found = None
-        for back in range(1, self.depth + 1):
-            record = self._slots[self.head - back]
-            if record is None or record.time < time:
+        for back in range(1, self._stored + 1):
+            sequence, when = self._slots.head(self._back(back))
+            if when < time:
                 break
-            found = record.sequence
+            found = sequence
         return found
+
+    def _back(self, count: int) -> int:
+        """Return the place so many records before the head."""
+        return (self.head - count) % self.depth
+
+    def _move_tail(self) -> None:
+        self.tail = (self.tail + 1) % self.depth
+        self._unread -= 1
 
 
 class Metrology:
@@ -147,7 +159,7 @@ class Metrology:
     ) -> None:
         """Set up; ``registers`` go on from counts in mW·s: five of the total, then of each of three phases."""
         self.layout = layout
-        self.ring = RingBuffer(depth)
+        self.ring = RingBuffer(depth, layout)
         self._feed = feed
         self._sequence = sequence
         count = layout.energies // ENERGIES

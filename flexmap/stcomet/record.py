@@ -78,6 +78,50 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 _RAW = {Layout.SINGLE_PHASE: struct.Struct(">I5I HHiiIH"), Layout.THREE_PHASE: struct.Struct(">I20I H 15i iiIH")}
 
 
+class Slots:
+    """An array of ``metro_data_store_t``: records at fixed places in one piece of memory."""
+
+    __slots__ = ("_count", "_layout", "_memory", "_struct")
+
+    _HEAD = struct.Struct("<QI")
+
+    def __init__(self, layout: Layout, count: int) -> None:
+        self._layout = layout
+        self._count = count
+        self._struct = struct.Struct(f"<QI3H?{layout.energies}Q{layout.measured}i")
+        self._memory = bytearray(count * self._struct.size)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def head(self, place: int) -> tuple[int, int]:
+        """Return sequence number and time of the record at a place."""
+        sequence, time = self._HEAD.unpack_from(self._memory, place * self._struct.size)
+        return sequence, time
+
+    def __getitem__(self, place: int) -> Record:
+        fields = self._struct.unpack_from(self._memory, place * self._struct.size)
+        sequence, time, status, operations, openings, present = fields[:6]
+        energies = fields[6 : 6 + self._layout.energies]
+        measured = fields[6 + self._layout.energies :] if present else ()
+        return Record(sequence, time, State(status, operations, openings), energies, measured)
+
+    def __setitem__(self, place: int, record: Record) -> None:
+        state = record.state
+        self._struct.pack_into(
+            self._memory,
+            place * self._struct.size,
+            record.sequence,
+            record.time,
+            state.status,
+            state.breaker_operations & 0xFFFF,
+            state.cover_openings & 0xFFFF,
+            bool(record.measured),
+            *record.energies,
+            *(record.measured or (0,) * self._layout.measured),
+        )
+
+
 def raw_size(layout: Layout) -> int:
     """Return the octets of a record written plainly, without sequence and state: the measure of coding."""
     return _RAW[layout].size

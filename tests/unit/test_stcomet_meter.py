@@ -409,3 +409,39 @@ def test_queues_are_bounded_and_stopped_tasks_discard():
     assert rtos.discarded[Task.APP] == 7
     rtos.run()
     assert len(seen) == QUEUE
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.4])
+def test_not_one_second_is_missing_or_doubled_over_a_line_that_loses_and_repeats(loss):
+    """An hour in which datagrams get lost both ways, come twice, and nothing comes at all for ten minutes."""
+    bench = Bench(depth=900)
+    generator = random.Random(int(loss * 100))
+    collected, commands = [], 0
+    for second in range(3600):
+        bench.run()
+        if 1200 <= second < 1800 or second % 5:
+            continue
+        start = collected[-1].sequence + 1 if collected else 0
+        octets = payload.encode(ReadRequest(second % 65536, Origin.SEQUENCE, start, 65535, 380))
+        if second % 500 == 0:
+            octets = payload.encode(BreakerRequest(second, second % 1000 == 0))
+            commands += 1
+        for _ in range(12):
+            if generator.random() < loss:
+                continue
+            answers = [bench.ask_raw(octets) for _ in range(generator.choice((1, 1, 1, 2)))]
+            if generator.random() < loss:
+                continue
+            message = payload.decode(answers[-1])
+            if isinstance(message, payload.Records):
+                assert not message.lost
+                collected += message.records
+            break
+    while True:
+        reply = bench.ask(ReadRequest(1, Origin.SEQUENCE, collected[-1].sequence + 1, 65535, 380))
+        collected += reply.records
+        if not reply.more:
+            break
+    assert [record.sequence for record in collected] == list(range(3600))
+    assert [record.time for record in collected] == list(range(START, START + 3600))
+    assert 4 <= bench.model.meters["M0"].breaker.operations <= commands

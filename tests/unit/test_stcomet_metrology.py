@@ -65,6 +65,14 @@ def test_find_by_time(time, found):
     assert filled(9).find(time) == found
 
 
+def test_a_break_in_the_sequence_begins_the_buffer_anew():
+    ring = filled(4)
+    ring.append(record(9))
+    assert (ring.oldest(), ring.latest(), ring.at_tail(), ring.unread) == (*[record(9)] * 3, 1)
+    ring.append(record(10))
+    assert [each.sequence for each in ring.since(0)] == [9, 10]
+
+
 def test_find_after_the_clock_was_set_back():
     ring = RingBuffer(9)
     for number, time in enumerate((100, 101, 102, 50, 51, 52)):
