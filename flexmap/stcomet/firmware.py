@@ -10,7 +10,8 @@ An update message: type (UdpType.FWUP_REQUEST or FWUP_REPLY), operation, id (2),
     STATUS    nothing
     reply     result 1, next offset 4, and of BEGIN's binary: running version 4
 
-Each of them may come twice: a block that is there already is acknowledged, not written.
+Each of them may come twice: a block that is there already is acknowledged, not written. The digest guards against
+damage on the way; who may send an update at all is decided by the PAN's keys.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class FwUpReply(msgspec.Struct, frozen=True):
     offset: int
     """Octets that are in the flash memory: where the next block begins."""
     running: int
-    """Version in operation of the binary that is being replaced."""
+    """Version in operation of the binary that is being replaced, or was last; 0 if none."""
 
 
 def encode_request(request: FwUpRequest) -> bytes:
@@ -175,6 +176,7 @@ class Firmware:
         self._image: Image | None = None
         self._octets = bytearray()
         self._copying: Image | None = None
+        self._installed: Image | None = None
         self._seconds_left = 0
         for binary in Binary:
             entry(binary)
@@ -194,8 +196,9 @@ class Firmware:
             result = self._check()
         else:
             result = FwUpResult.DONE
-        binary = self._image.binary if self._image else Binary.NON_LEGAL
-        return FwUpReply(request.operation, request.id, result, len(self._octets), self.versions[binary])
+        subject = self._image or self._installed
+        running = self.versions[subject.binary] if subject else 0
+        return FwUpReply(request.operation, request.id, result, len(self._octets), running)
 
     def replace(self) -> None:
         """Stop the tasks of the binary whose image is complete, and begin to copy."""
@@ -214,7 +217,7 @@ class Firmware:
         if self._seconds_left <= 0:
             done, self._copying = self._copying, None
             self.versions[done.binary] = done.version
-            self._image, self._octets = None, bytearray()
+            self._image, self._octets, self._installed = None, bytearray(), done
             self._entry(done.binary)
 
     def _begin(self, request: FwUpRequest) -> FwUpResult:
@@ -243,8 +246,7 @@ class Firmware:
     def _check(self) -> FwUpResult:
         image = self._image
         if image is None:
-            return FwUpResult.ORDER
-        if not image.binary.replaceable:
-            return FwUpResult.LEGAL
+            # Asked again because the answer was lost: it is in operation already.
+            return FwUpResult.DONE if self._installed else FwUpResult.ORDER
         whole = len(self._octets) == image.size and hashlib.sha256(self._octets).digest() == image.digest
         return FwUpResult.DONE if whole else FwUpResult.DIGEST

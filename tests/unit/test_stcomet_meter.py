@@ -311,6 +311,9 @@ def test_the_legal_part_counts_on_while_a_binary_is_replaced(binary):
     assert silent == 4  # 200,000 octets at 64 KiB a second
     assert bench.meter.rtos.discarded[stopped[0]] >= discarded + silent
     assert bench.meter.firmware.versions[binary] == 2
+    again = fwup(bench, FwUpRequest(FwUp.ACTIVATE, 3))  # as if its answer had been lost
+    assert (again.result, again.running) == (FwUpResult.DONE, 2)
+    assert bench.meter.firmware.replacing is None
     bench.run(300)
     plain.run(bench.now - plain.now)
     mine, others = bench.meter.metrology, plain.meter.metrology
