@@ -1,0 +1,140 @@
+"""The line to a concentrator's shell: tagged requests out, replies and unasked lines in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+
+from flexmap.model import RemoteError
+from flexmap.sources.interface import Clock, DelayedCall
+from flexmap.stcomet import mnsh
+from flexmap.stcomet.mnsh import Line, LineSplitter, Mark, MnshError
+
+REPLY_TIMEOUT = 180.0
+"""Seconds: the concentrator itself gives a meter up much earlier."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A reply that brings what was asked for."""
+
+    data: tuple[Line, ...]
+    end: Line
+
+
+class ShellError(RemoteError):
+    """The concentrator answers with an error; ``code`` as in flexmap.stcomet.mnsh.ErrorCode."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class LinkLost(RemoteError):  # noqa: N818 (it says what has happened)
+    """The line to the concentrator is gone."""
+
+
+class _Waiting:
+    __slots__ = ("answer", "data", "timer")
+
+    def __init__(self, answer: Deferred[Reply], timer: DelayedCall) -> None:
+        self.answer = answer
+        self.data: list[Line] = []
+        self.timer = timer
+
+
+class Link(Protocol):
+    """One connection; ``made`` and ``lost`` are called when it begins and ends, ``unasked`` with such lines."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        first_tag: int,
+        made: Callable[[Link], object],
+        lost: Callable[[], object],
+        unasked: Callable[[Line], object],
+    ) -> None:
+        self._clock = clock
+        self._tag = first_tag % (mnsh.LAST_TAG + 1)
+        self._made = made
+        self._lost = lost
+        self._unasked = unasked
+        self._splitter = LineSplitter(mnsh.MAX_REPLY)
+        self._waiting: dict[int, _Waiting] = {}
+        self._open = False
+        self.noise = 0
+        """Lines that were none of a reply."""
+
+    def connectionMade(self) -> None:  # noqa: N802 (Twisted's name)
+        """Begin, behind whatever somebody has left half typed."""
+        self._open = True
+        self._write("")
+        self._made(self)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 (Twisted's name)
+        """Take octets."""
+        for text in self._splitter.feed(data):
+            try:
+                if isinstance(text, MnshError):
+                    raise text
+                self._line(mnsh.parse_line(text))
+            except MnshError:
+                self.noise += 1
+
+    def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: ARG002, N802 (Twisted's)
+        """End: whoever waits learns it."""
+        if not self._open:
+            return
+        self._open = False
+        waiting, self._waiting = list(self._waiting.values()), {}
+        for one in waiting:
+            one.timer.cancel()
+        self._lost()
+        for one in waiting:
+            one.answer.errback(LinkLost("the line to the concentrator is gone"))
+
+    def ask(self, command: str, *arguments: int | str, timeout: float = REPLY_TIMEOUT) -> Deferred[Reply]:
+        """Ask; fires with the reply, fails with :class:`ShellError` or :class:`LinkLost`."""
+        answer: Deferred[Reply] = Deferred()
+        if not self._open:
+            answer.errback(LinkLost("there is no line to the concentrator"))
+            return answer
+        while self._tag in self._waiting:
+            self._tag = (self._tag + 1) & mnsh.LAST_TAG
+        tag, self._tag = self._tag, (self._tag + 1) & mnsh.LAST_TAG
+        timer = self._clock.callLater(timeout, self.close)  # a concentrator that does not answer is not there
+        self._waiting[tag] = _Waiting(answer, timer)
+        self._write(mnsh.request_line(command, *arguments, tag=tag))
+        return answer
+
+    def close(self) -> None:
+        """Let go of the line."""
+        transport: Any = self.transport
+        if self._open and transport is not None:
+            transport.loseConnection()
+
+    def _write(self, line: str) -> None:
+        transport: Any = self.transport
+        transport.write(line.encode("ascii") + b"\r\n")
+
+    def _line(self, line: Line) -> None:
+        if line.mark is Mark.UNASKED:
+            self._unasked(line)
+            return
+        waiting = self._waiting.get(-1 if line.tag is None else line.tag)
+        if waiting is None:
+            self.noise += 1  # the end of a reply to somebody before us
+        elif line.mark is Mark.DATA:
+            waiting.data.append(line)
+        else:
+            del self._waiting[line.tag or 0]
+            waiting.timer.cancel()
+            if line.done:
+                waiting.answer.callback(Reply(tuple(waiting.data), line))
+            else:
+                code = line.words[1] if len(line.words) > 1 else ""
+                waiting.answer.errback(ShellError(code, line.fields.get("text", "")))

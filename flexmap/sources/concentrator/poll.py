@@ -1,0 +1,210 @@
+"""Which meter to read next, and what of it: fair turns within the airtime there is. Sans-io; time is passed in.
+
+Each turn reads one meter from the second after the newest one delivered: a short reply that holds the latest
+record and all before it. A meter that is far behind gives its latest record alone; the seconds between are a hole,
+filled in bulk when no meter is due, and every third turn at the latest.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+import msgspec
+
+SHORT = 120
+"""Seconds that a turn fetches at most together with the latest record."""
+BULK = 900
+"""Records of one bulk read: some 2 kB, or what one reply holds."""
+SILENT_FROM = 2
+"""Failed turns after which a meter counts as silent."""
+LONGEST_BACK_OFF = 300.0
+_BULK_TURN = 3
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Seconds from ``start`` to before ``stop``."""
+
+    start: int
+    stop: int
+
+
+class Turn(enum.Enum):
+    """What a turn reads."""
+
+    LATEST = "latest"
+    FOLLOWING = "following"
+    HOLE = "hole"
+
+
+class Read(msgspec.Struct, frozen=True):
+    """One turn."""
+
+    meter: str
+    turn: Turn
+    start: int = 0
+    count: int = 1
+
+
+class _Meter:
+    __slots__ = ("busy", "due", "failures", "holes", "newest")
+
+    def __init__(self) -> None:
+        self.newest: int | None = None
+        self.holes: list[Span] = []
+        self.due = 0.0
+        self.failures = 0
+        self.busy = False
+
+
+class Planner:
+    """Turns of the meters that are there."""
+
+    def __init__(self, interval: float, depth: int) -> None:
+        """``interval``: seconds between two turns of a meter, if the line has the time; ``depth`` of its ring."""
+        self._interval = interval
+        self._depth = depth
+        self._meters: dict[str, _Meter] = {}
+        self._turns = 0
+
+    def meters(self) -> Iterable[str]:
+        """Return the meters that have turns."""
+        return self._meters.keys()
+
+    def add(self, meter: str, newest: int | None, holes: Iterable[Span] = ()) -> None:
+        """Give a meter turns; ``newest`` is the second of its newest sample, holes lie before that."""
+        if meter not in self._meters:
+            made = self._meters[meter] = _Meter()
+            made.newest = newest
+            made.holes = list(holes)
+
+    def remove(self, meter: str) -> None:
+        """Give it no more turns."""
+        self._meters.pop(meter, None)
+
+    def silent(self, meter: str) -> bool:
+        """Return whether a meter has not answered lately."""
+        known = self._meters.get(meter)
+        return known is not None and known.failures >= SILENT_FROM
+
+    def hurry(self, meter: str, now: float) -> None:
+        """Make a meter due, as when something has changed there."""
+        known = self._meters.get(meter)
+        if known is not None:
+            known.due = min(known.due, now)
+
+    def behind(self) -> int:
+        """Return how many seconds are still missing."""
+        return sum(hole.stop - hole.start for meter in self._meters.values() for hole in meter.holes)
+
+    def next(self, now: float) -> Read | None:
+        """Return the next turn, None if nothing is due."""
+        self._turns += 1
+        due = self._due(now)
+        bulk = self._bulk(now)
+        if bulk is not None and (due is None or self._turns % _BULK_TURN == 0):
+            name, meter = bulk
+            meter.busy = True
+            hole = meter.holes[0]
+            return Read(name, Turn.HOLE, hole.start, min(hole.stop - hole.start, BULK))
+        if due is None:
+            return None
+        name, meter = due
+        meter.busy = True
+        if meter.newest is None or now - meter.newest > SHORT:
+            return Read(name, Turn.LATEST)
+        return Read(name, Turn.FOLLOWING, meter.newest + 1, SHORT)
+
+    def wait(self, now: float) -> float:
+        """Return how many seconds until something may be due."""
+        waits = [max(meter.due - now, 0.0) for meter in self._meters.values() if not meter.busy]
+        return min(waits, default=1.0)
+
+    def _due(self, now: float) -> tuple[str, _Meter] | None:
+        ready = [(m.due, name) for name, m in self._meters.items() if not m.busy and m.due <= now]
+        if not ready:
+            return None
+        _, name = min(ready)
+        return name, self._meters[name]
+
+    def _bulk(self, now: float) -> tuple[str, _Meter] | None:
+        """Return the meter whose oldest missing second is the oldest: its ring buffer overwrites it first."""
+        oldest = int(now) - self._depth
+        found = None
+        for name, meter in self._meters.items():
+            if meter.busy or not meter.holes or meter.failures:
+                continue
+            if found is None or meter.holes[0].start < found[1].holes[0].start:
+                found = name, meter
+        if found is not None:
+            _clip(found[1], oldest)
+            if not found[1].holes:
+                return self._bulk(now)
+        return found
+
+    def answered(self, read: Read, times: list[int], now: float) -> list[int]:
+        """Take note of a turn's records; return which of their times are news, in order."""
+        meter = self._meters.get(read.meter)
+        if meter is None:
+            return []
+        meter.busy = False
+        meter.failures = 0
+        if read.turn is Turn.HOLE:
+            return _fill(meter, times)
+        meter.due = now + self._interval
+        newest = meter.newest
+        news = [time for time in times if newest is None or time > newest]
+        if news:
+            if newest is not None and read.turn is Turn.LATEST and news[0] > newest + 1:
+                meter.holes.append(Span(max(newest + 1, int(now) - self._depth), news[0]))
+            elif newest is None:
+                meter.holes.append(Span(news[0] - self._depth, news[0]))
+            meter.newest = news[-1]
+        return news
+
+    def failed(self, read: Read, now: float) -> None:
+        """Take note of a turn without an answer: the next one comes later and later."""
+        meter = self._meters.get(read.meter)
+        if meter is None:
+            return
+        meter.busy = False
+        meter.failures += 1
+        meter.due = now + min(self._interval * 2.0 ** min(meter.failures, 16), LONGEST_BACK_OFF)
+
+    def lost(self, now: float) -> None:
+        """Take note that the line to the concentrator is gone: every turn under way ends, none has failed."""
+        for meter in self._meters.values():
+            meter.busy = False
+            meter.due = min(meter.due, now)
+
+
+def _fill(meter: _Meter, times: list[int]) -> list[int]:
+    """Move the first hole's start behind what has come; close it if nothing of it is left in the meter."""
+    if not meter.holes:
+        return []
+    hole = meter.holes.pop(0)
+    news = [time for time in times if hole.start <= time < hole.stop]
+    beyond = not times or max(times) >= hole.stop - 1
+    if news and not beyond and news[-1] + 1 < hole.stop:
+        meter.holes.insert(0, Span(news[-1] + 1, hole.stop))
+    return news
+
+
+def _clip(meter: _Meter, oldest: int) -> None:
+    """Give up what the ring buffer has overwritten."""
+    kept = [Span(max(hole.start, oldest), hole.stop) for hole in meter.holes if hole.stop > oldest]
+    meter.holes = kept
+
+
+def holes(stored: Iterable[int], start: int, stop: int) -> list[Span]:
+    """Return the spans without any of the stored seconds, from ``start`` to before ``stop``."""
+    found, following = [], start
+    for second in sorted(set(stored)):
+        if second >= stop:
+            break
+        if second > following:
+            found.append(Span(following, second))
+        following = max(following, second + 1)
+    if following < stop:
+        found.append(Span(following, stop))
+    return found
