@@ -7,6 +7,7 @@ import sys
 import click
 
 import flexmap
+from flexmap.cli.concentrator import concentrator
 from flexmap.cli.demo import demo
 from flexmap.cli.map import map_command
 from flexmap.cli.read import read
@@ -22,7 +23,7 @@ def cli() -> None:
     """Meter gateway: one map, two faces, IEC 61850 MMS and DLMS/COSEM."""
 
 
-for command in (demo, serve, read, verify, map_command, scl):
+for command in (demo, serve, concentrator, read, verify, map_command, scl):
     cli.add_command(command)
 
 
