@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from flexmap.model import Event, LocalError
+from flexmap.model import Event, LocalError, RemoteError
 from flexmap.stcomet.record import ENERGIES, Layout, Record, Slots, State, Status
 from flexmap.stcomet.stpm34 import Chip, Measured, PhaseInput, Reader
 
@@ -172,6 +172,8 @@ class Metrology:
         self._reader = Reader(self.chip.exchange) if self.chip else None
         if self._reader:
             self._reader.read()  # what its registers hold by now was counted before
+        self._owed = [0, 0, 0]
+        """L1's energies of seconds in which the chip did not answer, in mW·s."""
 
     @property
     def next_sequence(self) -> int:
@@ -203,11 +205,19 @@ class Metrology:
             return None
         first = reading.phases[0]
         powers = (first.active, first.reactive, first.apparent)
-        phases = [Measured(*powers, first.voltage, first.current, powers)]
-        if self.chip is not None and self._reader is not None:
-            self.chip.advance(reading.phases[1:3], reading.frequency)
-            phases += self._reader.read()
-        return phases
+        own = Measured(*powers, first.voltage, first.current, powers)
+        if self.chip is None or self._reader is None:
+            return [own]
+        self.chip.advance(reading.phases[1:3], reading.frequency)
+        active, reactive, apparent = (owed + power for owed, power in zip(self._owed, powers, strict=True))
+        try:
+            others = self._reader.read()
+        except RemoteError:
+            # The chip counts on by itself: all three phases are counted when it answers again.
+            self._owed = [active, reactive, apparent]
+            return None
+        self._owed = [0, 0, 0]
+        return [own._replace(work=(active, reactive, apparent)), *others]
 
     def _values(self, frequency: float, phases: Sequence[Measured]) -> tuple[int, ...]:
         values = [round(frequency * 100)]

@@ -84,8 +84,6 @@ class Reason(enum.IntEnum):
     VERSION = 1
     OPERATION = 2
     FORM = 3
-    UNAVAILABLE = 4
-    """The part of the meter that answers is being replaced."""
 
 
 class IdentityRequest(msgspec.Struct, frozen=True):
@@ -196,7 +194,7 @@ class CommandReply(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """The request was not understood or cannot be answered now."""
+    """The request was not understood."""
 
     id: int
     reason: Reason

@@ -62,11 +62,6 @@ class Port(enum.Enum):
 class Address(enum.IntEnum):
     """Registers that flexmap reads or writes, by the address of their low half (data sheet, register map)."""
 
-    CONTROL_3 = 0x04
-    """Software latch of both channels: bits 21 (SW Latch1) and 22 (SW Latch2); its high half is 0x05."""
-    EVENTS_1 = 0x28
-    """Status of channel 1 (DSP_SR1), with the latched events."""
-    EVENTS_2 = 0x2A
     PERIOD = 0x2E
     """Mains period in units of 8 µs: channel 1 in bits 11:0, channel 2 in bits 27:16."""
     RMS_1 = 0x48
@@ -78,28 +73,14 @@ class Address(enum.IntEnum):
     """Active power, bits 28:0 signed; fundamental, reactive, apparent RMS and vectorial follow."""
     ENERGY_2 = 0x6C
     POWER_2 = 0x74
-    TOTAL_ENERGY = 0x84
-    """Active energy of both channels; reactive and apparent at 0x88 and 0x8A."""
 
 
-FUNDAMENTAL, REACTIVE, APPARENT = 2, 4, 6
+REACTIVE, APPARENT = 4, 6
 """Steps in address from active energy or power to the others of the same channel."""
 LATCH_HIGH = 0x05
+"""High half of the control register DSP_CR3 (0x04), with the software latch of both channels."""
 LATCH = 0x0060
-"""SW Latch1 and SW Latch2, in the high half of CONTROL_3."""
-
-
-class Event(enum.IntFlag):
-    """Events of a channel, in the order in which flexmap's model keeps them (names as in the data sheet)."""
-
-    SAG = 1
-    SWELL = 2
-    STUCK = 4
-    """No zero crossing, or a signal at its limit."""
-    TAMPER = 8
-    WRONG_INSERTION = 16
-    SIGN_CHANGE = 32
-    ENERGY_OVERFLOW = 64
+"""SW Latch1 and SW Latch2: bits 21 and 22 of the whole register."""
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -114,6 +114,19 @@ def test_three_phase_meter_reads_two_phases_over_frames():
     assert stored.measured[CURRENT + 2 * PHASE_VALUES] > 0
 
 
+def test_a_chip_that_does_not_answer_for_a_while_costs_no_energy():
+    whole, cut = metrologies(site(2))["SUB"], metrologies(site(2))["SUB"]
+    exchange = cut.chip.exchange
+    for second in range(START, START + 60):
+        cut._reader._exchange = (lambda _: bytes(5)[:4]) if 20 <= second - START < 40 else exchange
+        records = [whole.second(second), cut.second(second)]
+        assert bool(records[1].measured) is not (20 <= second - START < 40)
+    assert records[0].measured == records[1].measured
+    for mine, others in zip(cut.registers, whole.registers, strict=True):
+        assert all(abs(one - other) <= 3 for one, other in zip(mine, others, strict=True))
+    assert cut._reader.errors == 60
+
+
 def test_load_that_was_not_measured_stops_the_registers():
     class Gap:
         def measure(self, second):
