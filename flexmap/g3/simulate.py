@@ -149,14 +149,17 @@ class Simulation:
 
     def run(self) -> None:
         """Run for the whole duration; reads begin when all have joined, or after half of it."""
-        s = self.settings
-        if s.formed:
+        self.begin()
+        self.poll()
+        self.time.run(self.settings.duration)
+
+    def begin(self) -> None:
+        """Let all join, for half of the duration at most; or have a PAN that is formed, at once."""
+        if self.settings.formed:
             form(self.medium, self.coordinator, self.devices, PAN_ID, self._random.randbytes(16))
             self.all_joined_at = 0.0
         else:
-            self._join(s.duration / 2)
-        self.poll()
-        self.time.run(s.duration)
+            self._join(self.settings.duration / 2)
 
     def _join(self, limit: float) -> None:
         s = self.settings
