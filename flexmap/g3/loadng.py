@@ -27,6 +27,8 @@ DISCOVERIES = 4
 DISCOVERIES_WAITING = 256
 RREP_GRACE = 2.0
 """Seconds an RREP has to reach its first hop (ours)."""
+MAX_BACKOFF = 480.0
+"""Seconds; the longest a destination that was not found is taken for unreachable (ours)."""
 FORWARDS = 32
 """RREQs of different originators waiting to be passed on (ours)."""
 
@@ -95,6 +97,7 @@ class Loadng:
     __slots__ = (
         "_active",
         "_blacklist",
+        "_failures",
         "_forwards",
         "_host",
         "_last_rerr",
@@ -123,6 +126,8 @@ class Loadng:
         self._active: dict[int, _Discovery] = {}
         self._queue: deque[_Discovery] = deque()
         self._last_rreq: dict[int, float] = {}
+        self._failures: dict[int, tuple[int, float]] = {}
+        """Discoveries in a row that failed, and until when there is no other."""
         self._last_rerr = float("-inf")
         self._replies: dict[int, _Reply] = {}
         self._forwards: dict[int, _Forward] = {}
@@ -136,7 +141,7 @@ class Loadng:
         timers += [entry.timer for entry in self._forwards.values()]
         for timer in timers:
             _cancel(timer)
-        for table in (self._active, self._replies, self._forwards, self._last_rreq):
+        for table in (self._active, self._replies, self._forwards, self._last_rreq, self._failures):
             table.clear()
         self._queue.clear()
         self.table.clear()
@@ -173,7 +178,13 @@ class Loadng:
     # Route discovery
 
     def discover(self, destination: int, done: Found, *, repair: bool = False) -> None:
-        """Look for a route; ``done`` learns whether one was found, after at most as long as the retries take."""
+        """Look for a route; ``done`` learns whether one was found, after at most as long as the retries take.
+
+        For adpRREQWait after a discovery has failed, twice as long after each further one, it is no at once.
+        """
+        if self._failures.get(destination, (0, 0.0))[1] > self._scheduler.seconds():
+            done(False)
+            return
         discovery = self._active.get(destination)
         if discovery is None:
             discovery = next((entry for entry in self._queue if entry.destination == destination), None)
@@ -238,7 +249,16 @@ class Loadng:
             self._request(discovery, unicast=False)
             return
         self.counters.failed_discoveries += 1
+        self._failed(discovery.destination)
         self._end(discovery, found=False)
+
+    def _failed(self, destination: int) -> None:
+        now = self._scheduler.seconds()
+        count = self._failures.pop(destination, (0, 0.0))[0] + 1
+        if len(self._failures) >= DISCOVERIES_WAITING:
+            del self._failures[next(iter(self._failures))]
+        backoff = min(self._pib.rreq_wait * 2.0 ** min(count - 1, 8), MAX_BACKOFF)
+        self._failures[destination] = (count, now + backoff)
 
     def _reached(self, destination: int) -> None:
         discovery = self._active.get(destination)
@@ -247,6 +267,8 @@ class Loadng:
 
     def _end(self, discovery: _Discovery, *, found: bool) -> None:
         _cancel(discovery.timer)
+        if found:
+            self._failures.pop(discovery.destination, None)
         self._active.pop(discovery.destination, None)
         _tell(discovery, found=found)
         self._next_discovery()

@@ -93,6 +93,7 @@ class Job:
         "payloads",
         "priority",
         "repaired",
+        "resent",
         "secured",
         "urgent",
     )
@@ -113,7 +114,7 @@ class Job:
         self.originator: int | None = None
         """Of a frame that is passed on, which has its mesh header already."""
         self.done = done
-        self.priority = self.urgent = self.repaired = False
+        self.priority = self.urgent = self.resent = self.repaired = False
         self.secured = True
 
 
@@ -233,7 +234,14 @@ class Outbox:
     # Packets without a route
 
     def _repair(self, job: Job, next_hop: int) -> None:
-        """Look for another way where the next hop did not acknowledge: once for each packet."""
+        """Send once more the same way, then look for another: once for each packet.
+
+        A crowded line loses frames with all their retries; had each its flood of RREQs, more would be lost (ours).
+        """
+        if not job.resent:
+            job.resent = True
+            (self._urgent if job.urgent else self._queue).append(job)
+            return
         self._loadng.link_failed(job.final, next_hop)
         if job.repaired:
             self._give_up(job)

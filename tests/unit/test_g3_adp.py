@@ -192,12 +192,45 @@ def test_a_one_way_neighbour_is_blacklisted_and_another_way_is_found():
     net = Net(nodes=range(4), links=[(1, 3, 250), (0, 2, 120), (2, 3, 120)])
     net.ether.links[1, 0] = 250
     first = net.send(3, 0, b"one")
-    net.run(45)
+    net.run(75)
     second = net.send(3, 0, b"two")
     net.run(20)
     assert (first, second) == ([AdpStatus.ROUTE_ERROR], [AdpStatus.SUCCESS])
     assert net.payloads(0) == [b"two"]
     assert net.nodes[3].loadng.route(0).next_hop == 2
+
+
+def test_who_was_not_found_is_not_asked_for_again_at_once():
+    net = Net(nodes=range(2))
+    asked = []
+    for _ in range(200):
+        statuses = net.send(0, 1, b"x")
+        asked.append(len(net.loadng(Kind.RREQ)))
+        net.run(10)
+    assert statuses == [AdpStatus.ROUTE_ERROR]
+    times = [entry[0] for entry in net.loadng(Kind.RREQ)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert gaps == sorted(gaps)
+    assert gaps[:4] == pytest.approx([70, 100, 160, 280], abs=10), "40 s each, and 30, 60, 120, 240"
+    net.ether.join(0, 1)
+    net.nodes[1].joined(0)
+    net.run(6)
+    net.send(0, 1, b"back")
+    net.run(1)
+    assert net.payloads(1) == [b"back"], "who comes back is reached at once"
+
+
+def test_one_unacknowledged_frame_costs_no_route():
+    net = line(2)
+    net.send(0, 1, b"one")
+    net.run(10)
+    requests = len(net.loadng(Kind.RREQ))
+    lost = [True]
+    net.ether.lose = lambda *_frame: bool(lost) and lost.pop()
+    statuses = net.send(0, 1, b"two")
+    net.run(1)
+    assert (net.payloads(1), statuses) == ([b"one", b"two"], [AdpStatus.SUCCESS])
+    assert len(net.loadng(Kind.RREQ)) == requests
 
 
 def test_known_routes_spare_the_flood():
