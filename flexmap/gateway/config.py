@@ -16,6 +16,7 @@ import msgspec
 from flexmap.mapping.table import load as load_table
 from flexmap.mapping.table import load_builtin
 from flexmap.model import ConfigurationError, Direction, Meter, MeterType, Site
+from flexmap.sources.concentrator.port import parse_port
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PRINTABLE = re.compile(r"[ -~]*")
@@ -160,6 +161,25 @@ class SimulationSection(
     """Seconds after which a value that was not renewed is questionable with oldData."""
 
 
+class ConcentratorSection(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="concentrator", tag_field="kind"
+):
+    """``[[source]] kind = "concentrator"``: meters behind a concentrator's shell."""
+
+    name: Text
+    port: Text
+    """``pty:PATH``, ``serial:DEVICE?baud=230400&rtscts=1`` or ``tcp:HOST:PORT``."""
+    interval: Seconds = 5.0
+    """Seconds between two readings of a meter, if the power line has the time."""
+    depth: Annotated[int, msgspec.Meta(ge=2, le=604_800)] = 3600
+    """Seconds that the meters' ring buffers hold: what was missed is fetched so far back."""
+    max_age: Seconds = 60.0
+    """Seconds after which a value that was not renewed is questionable with oldData."""
+
+
+SourceSection = SimulationSection | ConcentratorSection
+
+
 class MeterSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[meter]]``: one meter."""
 
@@ -175,7 +195,7 @@ class MeterSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     site: SiteSection
-    source: tuple[SimulationSection, ...]
+    source: tuple[SourceSection, ...]
     meter: tuple[MeterSection, ...]
     mms: MmsSection = MmsSection()
     dlms: DlmsSection = DlmsSection()
@@ -189,7 +209,7 @@ class Config(msgspec.Struct, frozen=True):
 
     path: Path
     site: Site
-    sources: tuple[SimulationSection, ...]
+    sources: tuple[SourceSection, ...]
     mms: MmsSection
     dlms: DlmsSection
     store: StoreSection
@@ -288,7 +308,10 @@ class _Check:
                 raise self._error("[mms] listen", "port 0 is not a port that clients can use", remedy)
         self._name(self._file.site.ied, "[site] ied", 64)
         for source in self._file.source:
-            self._once("source name", source.name, f"[[source]] '{source.name}'")
+            entry = f"[[source]] '{source.name}'"
+            self._once("source name", source.name, entry)
+            if isinstance(source, ConcentratorSection):
+                parse_port(source.port, f"{self._path}: {entry} port")
         for meter in self._file.meter:
             self._meter(meter)
         for client in self._file.dlms.client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from twisted.internet import reactor as global_reactor
@@ -28,14 +28,18 @@ from flexmap.faces.dlms.face import DlmsFace, DlmsSettings
 from flexmap.faces.interface import Face
 from flexmap.faces.mms_face import MmsFace
 from flexmap.gateway.clients import client_profile
-from flexmap.gateway.config import Config, SimulationSection
+from flexmap.gateway.config import ConcentratorSection, Config, SimulationSection, SourceSection
+from flexmap.gateway.history import StoreHistory
 from flexmap.gateway.metrics import Metrics
 from flexmap.gateway.secrets import Secret
 from flexmap.gateway.service import Gateway
 from flexmap.gateway.web import make_site
-from flexmap.model import ConfigurationError, FlexmapError
+from flexmap.model import ConfigurationError, FlexmapError, Meter, MeterType
 from flexmap.scl.communication import Address
 from flexmap.scl.generate import FileKind, generate
+from flexmap.sources.concentrator.port import parse_port
+from flexmap.sources.concentrator.source import ConcentratorSource
+from flexmap.sources.concentrator.source import Settings as ConcentratorSettings
 from flexmap.sources.interface import Source
 from flexmap.sources.load import read_load, sample_load
 from flexmap.sources.simulation.settings import SimulationSettings
@@ -126,7 +130,7 @@ class Service:
         last = store.last_samples()
         gateway.resume(list(last.values()))
         for section in config.sources:
-            gateway.add_source(section.name, self._source(section, last), section.max_age)
+            gateway.add_source(section.name, self._source(section, last, store), section.max_age)
         dlms = DlmsFace(self._reactor, config.site, self._dlms(), store=store, on_command=gateway.command)
         engine = mms_engines.engine(config.mms.engine)
         address = (config.mms.host, config.mms.port)
@@ -183,9 +187,18 @@ class Service:
         self._repeat(PRUNE_SECONDS, lambda: store.prune(int(self._reactor.seconds() * 1000)))
         return store
 
-    def _source(self, section: SimulationSection, last: Mapping[str, Any]) -> Source:
+    def _source(self, section: SourceSection, last: Mapping[str, Any], store: Store) -> Source:
         site = self._config.site
         meters = [(meter, site.type_of(meter)) for meter in site.meters if meter.source == section.name]
+        if isinstance(section, ConcentratorSection):
+            port = parse_port(section.port, "port")
+            settings = ConcentratorSettings(port, section.interval, section.depth)
+            return ConcentratorSource(section.name, meters, settings, self._reactor, StoreHistory(store))
+        return self._simulation(section, meters, last)
+
+    def _simulation(
+        self, section: SimulationSection, meters: Sequence[tuple[Meter, MeterType]], last: Mapping[str, Any]
+    ) -> Source:
         load = read_load(self._config.resolve(section.load)) if section.load else sample_load()
         settings = SimulationSettings(
             seed=section.seed,

@@ -115,7 +115,7 @@ class Street:
         """Measure what was missed, join the PAN (or be in it still), and go on second by second."""
         now = int(self._time.seconds())
         if self._kept_up_to is not None:
-            for second in range(max(self._kept_up_to + 1, now - DEPTH), now):
+            for second in range(max(self._kept_up_to + 1, now - DEPTH), now + 1):
                 self._measure(second)
         for name, node in self.nodes.items():
             membership = kept[name].membership if name in kept else None

@@ -12,6 +12,7 @@ from flexmap.cli.main import cli
 from flexmap.faces.libiec61850.limits import check_limits
 from flexmap.gateway import config as configuration
 from flexmap.gateway.config import (
+    ConcentratorSection,
     DlmsClient,
     DlmsSection,
     MeterSection,
@@ -29,6 +30,7 @@ from flexmap.scl import check
 from flexmap.scl.abilities import LIBIEC61850
 from flexmap.scl.reports import meter_reports, site_reports
 from flexmap.sources.load import read_load
+from flexmap.stcomet import mnsh
 from flexmap.store.profile import AmrStatus
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +88,7 @@ SECTIONS = {
     "`[store]`": (StoreSection,),
     "`[web]`": (WebSection,),
     "`[[source]]`": (SimulationSection,),
+    "A concentrator as source": (ConcentratorSection,),
     "`[[meter]]`": (MeterSection,),
 }
 
@@ -178,3 +181,10 @@ def test_as_many_meters_as_the_help_says():
     check_limits(demo_site(most))
     with pytest.raises(ConfigurationError):
         check_limits(demo_site(most + 1))
+
+
+def test_the_concentrators_page_has_every_command_and_error_of_the_shell():
+    written = {cells[0]: cells[1] for cells in rows(page("concentrator.md"))}
+    coded = {command.usage: command.help for command in mnsh.COMMANDS}
+    assert {usage: written.get(usage) for usage in coded} == coded
+    assert {code.value for code in mnsh.ErrorCode} <= written.keys()

@@ -70,9 +70,10 @@ class Link(Protocol):
         """Lines that were none of a reply."""
 
     def connectionMade(self) -> None:  # noqa: N802 (Twisted's name)
-        """Begin, behind whatever somebody has left half typed."""
+        """Begin, behind whatever a person has left half typed, and without the echo they may have wanted."""
         self._open = True
         self._write("")
+        self._write("SYS ECHO 0")
         self._made(self)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 (Twisted's name)

@@ -1,0 +1,180 @@
+"""A concentrator as a process of its own: a person at its shell, and a gateway that misses no second."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+from gateway_harness import FLEXMAP, free_ports
+
+from flexmap.gateway import config as configuration
+from flexmap.model import EventCode
+from flexmap.stcomet import mnsh
+from flexmap.stcomet.mnsh import parse_line
+from flexmap.store import Store
+
+
+class Process:
+    """A `flexmap` command in a process of its own."""
+
+    def __init__(self, log, *arguments):
+        self.log = log
+        self.process = subprocess.Popen(
+            [FLEXMAP, *map(str, arguments)],
+            stdout=log.open("ab"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def wait_for(self, text, timeout=60):
+        deadline = time.monotonic() + timeout
+        while text not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+
+    def end(self, number=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait(20)
+
+
+@pytest.fixture
+def processes():
+    started = []
+    yield started
+    for process in started:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.end()
+        if process.process.poll() is None:
+            process.process.kill()
+
+
+def concentrator(processes, tmp_path, name="concentrator.log", meters=3, settle=180):
+    arguments = ("--port", f"pty:{tmp_path}/shell", "--meters", meters, "--settle", settle)
+    made = Process(tmp_path / name, "concentrator", *arguments, "--state", tmp_path / "pan", "--log-level", "info")
+    processes.append(made)
+    made.wait_for("shell: ")
+    return made
+
+
+def gateway(processes, tmp_path, name, meters=3):
+    path = tmp_path / "site.toml"
+    if not path.exists():
+        mms, dlms, web = free_ports(3)
+        flags = ("--mms", f"127.0.0.1:{mms}", "--dlms", f"127.0.0.1:{dlms}", "--web", f"127.0.0.1:{web}")
+        demo = [FLEXMAP, "demo", "--meters", str(meters), *flags, "--state", tmp_path, "--write-config", path]
+        subprocess.run([*map(str, demo)], check=True, timeout=60, capture_output=True)
+        text = path.read_text()
+        head, tail = text.split("[[source]]", 1)
+        rest = tail[tail.index("[[meter]]") :]
+        source = f'kind = "concentrator"\nname = "simulation"\nport = "pty:{tmp_path}/shell"\ninterval = 2.0\n'
+        path.write_text(f"{head}[[source]]\n{source}\n{rest}")
+    made = Process(tmp_path / name, "serve", path, "--log-level", "info")
+    processes.append(made)
+    return made
+
+
+def store_of(tmp_path):
+    site = configuration.load(tmp_path / "site.toml")
+    return Store(site.resolve(site.store.folder) / "flexmap.sqlite", site.site), site.site
+
+
+class Terminal:
+    """A person at the pseudo-terminal."""
+
+    def __init__(self, path):
+        self._descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY)
+
+    def type(self, text, until, timeout=30):
+        os.write(self._descriptor, text.encode())
+        seen, deadline = "", time.monotonic() + timeout
+        while until not in seen:
+            assert time.monotonic() < deadline, seen
+            if select.select([self._descriptor], [], [], 0.2)[0]:
+                seen += os.read(self._descriptor, 65536).decode()
+        return seen
+
+    def close(self):
+        os.close(self._descriptor)
+
+
+def test_a_person_at_the_shell(processes, tmp_path):
+    first = concentrator(processes, tmp_path)
+    terminal = Terminal(tmp_path / "shell")
+    assert terminal.type("SYS ECHO 1\r", "MNSH> ") == "= OK\r\nMNSH> "
+    lines = terminal.type("APP METERS\r", "= OK").split("\r\n")
+    assert lines[0] == "APP METERS"
+    assert {parse_line(line).words[0] for line in lines if line.startswith(":")} == {
+        "SUB1",
+        "SM0001",
+        "SM0002",
+        "SM0003",
+    }
+    stream = terminal.type("APP GET_DATA_STREAM 10 SM0001\r", "= OK")
+    records = [parse_line(line) for line in stream.split("\r\n") if line.startswith(":")]
+    assert [int(record.fields["seq"]) for record in records] == list(range(10))
+    times = [int(record.fields["time"]) for record in records]
+    assert times == list(range(times[0], times[0] + 10))
+    assert "= ERROR COUNT" in terminal.type("APP GET_DATA_STREAM 10\r", "MNSH> ")
+    assert "= ERROR MODULE" in terminal.type("NONE NONE\r", "MNSH> ")
+    assert "= ERROR METER" in terminal.type("APP IDENTITY SM_ID1\r", "MNSH> ")
+    assert "changed=1" in terminal.type("APP BREAKER SM0002 0 0\r", "= OK changed=1")
+    terminal.type("PLC BAN 02464d0000000004\r", "! LEFT meter=SM0003")
+    terminal.close()
+    first.end(signal.SIGKILL)
+
+    concentrator(processes, tmp_path, "again.log")
+    terminal = Terminal(tmp_path / "shell")
+    access = terminal.type("PLC ACCESS\r", "= OK")
+    assert "eui64=02464d0000000004" in access
+    assert "meters=3" in terminal.type("APP METERS\r", "= OK meters")
+    stream = terminal.type("APP GET_DATA_STREAM 2 SM0001\r", "= OK records")
+    assert [int(parse_line(line).fields["seq"]) for line in stream.split("\r\n") if line.startswith(":")] == [
+        10,
+        11,
+    ]
+    latest = terminal.type("APP READ SM0002 0 0 1\r", "= OK")
+    line = next(line for line in latest.split("\r\n") if line.startswith(":"))
+    message = mnsh.octets_of(parse_line(line))
+    assert message  # its breaker stands open still
+    terminal.close()
+
+
+def test_every_second_comes_once_whoever_is_killed(processes, tmp_path):
+    began = concentrator(processes, tmp_path)
+    core = gateway(processes, tmp_path, "core1.log")
+    core.wait_for("connected to")
+    time.sleep(12)
+    began.end(signal.SIGKILL)
+    core.wait_for("the line is gone")
+    time.sleep(8)
+    concentrator(processes, tmp_path, "again.log")
+    time.sleep(8)
+    core.end(signal.SIGKILL)
+    time.sleep(8)
+    started = time.time()
+    core = gateway(processes, tmp_path, "core2.log")
+    core.wait_for("connected to")
+    time.sleep(25)
+    core.end()
+    store, site = store_of(tmp_path)
+    counted = {}
+    for meter in site.meters:
+        seconds = [sample.time // 1000 for sample in store.samples(meter.id)]
+        assert len(seconds) == len(set(seconds))
+        missing = set(range(seconds[0], seconds[-1] + 1)) - set(seconds)
+        assert not missing, (meter.id, sorted(missing)[:10], len(missing))
+        assert seconds[-1] > started
+        counted[meter.id] = len(seconds)
+        index = site.type_of(meter).index
+        energies = [sample.values[index["energy-active-import"]] for sample in store.samples(meter.id)]
+        assert energies == sorted(energies)
+        codes = [event.code for event in store.events(meter.id)]
+        assert codes.count(EventCode.POWER_UP) <= 1
+    store.close()
+    # From the meters' first second, before anybody read them: the whole ring buffer has come.
+    assert min(counted.values()) > 180 + 50

@@ -1,0 +1,409 @@
+"""The adapter to a concentrator: turns, samples, events, commands; over the real shell and real STCOMET meters."""
+
+from __future__ import annotations
+
+import pytest
+from stcomet_pan import DelayPan
+from stcomet_site import START, TYPES, meter, site
+from twisted.internet.defer import succeed
+from twisted.internet.testing import StringTransport
+
+from flexmap.model import Command, ConfigurationError, EventCode, Kind, RemoteError, quality
+from flexmap.sources.concentrator.poll import SHORT, Planner, Span, Turn, holes
+from flexmap.sources.concentrator.port import Port, parse_port
+from flexmap.sources.concentrator.samples import to_sample
+from flexmap.sources.concentrator.source import ConcentratorSource, Settings
+from flexmap.sources.simulation.feed import SiteFeed
+from flexmap.stcomet.concentrator import Concentrator
+from flexmap.stcomet.metrology import Metrology
+from flexmap.stcomet.record import Layout
+from flexmap.stcomet.shell import Shell
+
+PORT = Port("pty", path="/none")
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        ("pty:/tmp/shell", Port("pty", path="/tmp/shell")),
+        ("tcp:127.0.0.1:7000", Port("tcp", host="127.0.0.1", number=7000)),
+        ("tcp:[::1]:7000", Port("tcp", host="::1", number=7000)),
+        ("serial:/dev/ttyUSB0", Port("serial", path="/dev/ttyUSB0", baud=230400, rtscts=True)),
+        ("serial:/dev/ttyS1?baud=9600&rtscts=0", Port("serial", path="/dev/ttyS1", baud=9600, rtscts=False)),
+    ],
+)
+def test_ports(text, port):
+    assert parse_port(text, "here") == port
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "pty:", "tcp:x", "tcp::1", "tcp:a:70000", "serial:", "serial:x?baud=x", "serial:x?parity=1", "usb:1"],
+)
+def test_what_is_no_port_is_refused_with_the_way_out(text):
+    with pytest.raises(ConfigurationError, match=r"here: .*write pty:PATH"):
+        parse_port(text, "here")
+
+
+def test_samples_of_records_are_the_models_own():
+    """The record of a second gives the sample that the site's model gives for it, as far as records go."""
+    model, other = site(2), site(2)
+    feed = SiteFeed(model)
+    checked = 0
+    made = {}
+    for name, its in model.meters.items():
+        own = feed.meter(name)
+        layout = Layout.THREE_PHASE if its.three_phase else Layout.SINGLE_PHASE
+        made[name] = layout, Metrology(layout, own, registers=own.registers())
+    for second in range(START + 43_200, START + 43_260):
+        expected = {sample.meter: sample for sample in other.step(second)}
+        for name, (layout, metrology) in made.items():
+            meter_type = TYPES["three-phase" if layout is Layout.THREE_PHASE else "single-phase"]
+            sample = to_sample(name, meter_type, layout, metrology.second(second))
+            assert sample.time == expected[name].time
+            for point, value, mark, right in zip(
+                meter_type.points, sample.values, sample.quality, expected[name].values, strict=True
+            ):
+                if point.name.endswith("-sequence"):
+                    assert (value, mark) == (None, quality.NEVER_READ)
+                elif point.kind is Kind.INSTANTANEOUS:
+                    # L2 and L3 are rounded by the STPM34's registers, all by the record's units.
+                    wide = 0.02 if point.name.startswith("power-factor") else 1.01
+                    assert abs(value - right) <= max(wide, 0.005 * abs(right)), point.name
+                    checked += 1
+                elif point.kind is Kind.ENERGY:
+                    assert abs(value - right) <= 1, point.name
+                    checked += 1
+                else:
+                    assert value == right, point.name
+    assert checked > 60 * 40
+
+
+def test_holes_between_what_is_stored():
+    assert holes([], 5, 8) == [Span(5, 8)]
+    assert holes([5, 6, 7], 5, 8) == []
+    assert holes([6, 9, 9, 12], 5, 11) == [Span(5, 6), Span(7, 9), Span(10, 11)]
+
+
+def read_all(planner, now, ring):
+    """Play a line of meters that answer at once; return what was delivered by meter."""
+    delivered = {}
+    for _ in range(1000):
+        read = planner.next(now)
+        if read is None:
+            break
+        times = ring if read.turn is Turn.LATEST else [t for t in ring if t >= read.start][: read.count]
+        times = times[-1:] if read.turn is Turn.LATEST else times
+        delivered.setdefault(read.meter, []).extend(planner.answered(read, times, now))
+    return delivered
+
+
+def test_after_an_outage_the_latest_comes_first_then_every_second_once():
+    planner = Planner(5, 3600)
+    planner.add("a", 1000)
+    planner.add("b", None)
+    planner.add("c", 4000, [Span(900, 950)])
+    ring = list(range(700, 4001))
+    delivered = read_all(planner, 4000.0, ring)
+    assert delivered["a"][0] == 4000
+    assert sorted(delivered["a"]) == list(range(1001, 4001))
+    assert sorted(delivered["b"]) == ring
+    assert sorted(delivered["c"]) == list(range(900, 950))
+    assert planner.behind() == 0
+
+
+def test_what_the_ring_has_overwritten_does_not_hold_up_the_rest():
+    planner = Planner(5, 3600)
+    planner.add("a", 1000)
+    ring = list(range(6000, 9001))
+    delivered = read_all(planner, 9000.0, ring)
+    assert sorted(delivered["a"]) == ring
+    assert planner.next(9000.0) is None
+
+
+def test_turns_are_fair_and_bulk_gets_its_share_on_a_busy_line():
+    planner = Planner(5, 3600)
+    for number in range(10):
+        planner.add(f"m{number}", None)
+    now, turns = 10_000.0, {}
+    for _ in range(600):
+        read = planner.next(now)
+        turns.setdefault(read.turn, {}).setdefault(read.meter, 0)
+        turns[read.turn][read.meter] += 1
+        start = read.start if read.turn is not Turn.LATEST else int(now)
+        planner.answered(read, list(range(start, min(start + read.count, int(now) + 1))), now)
+        now += 1  # the line is never idle: ten meters, a second a read, five seconds an interval
+    following = turns[Turn.FOLLOWING]
+    assert max(following.values()) - min(following.values()) <= 2
+    assert sum(turns[Turn.HOLE].values()) >= 40
+    assert planner.behind() == 0
+
+
+def test_silent_meters_wait_longer_and_longer():
+    planner = Planner(5, 3600)
+    planner.add("a", 100)
+    now, waits = 1000.0, []
+    for _ in range(8):
+        read = planner.next(now)
+        planner.failed(read, now)
+        assert planner.next(now) is None
+        waits.append(planner.wait(now))
+        now += waits[-1]
+    assert waits == [10, 20, 40, 80, 160, 300, 300, 300]
+    assert planner.silent("a")
+    planner.answered(planner.next(now), [int(now)], now)
+    assert not planner.silent("a")
+
+
+class Reactor:
+    """Virtual time as the source sees it."""
+
+    def __init__(self, time):
+        self.seconds = time.seconds
+        self._time = time
+
+    def callLater(self, delay, call, *args):
+        return self._time.callLater(delay, call, *args)
+
+
+class Sink:
+    def __init__(self):
+        self.samples = []
+        self.events = []
+
+    def accept(self, samples):
+        self.samples += samples
+
+    def event(self, event):
+        self.events.append(event)
+
+
+class Nothing:
+    """A store with nothing in it."""
+
+    def __init__(self, sink):
+        self._sink = sink
+
+    def seconds(self, meter, start, stop):
+        stored = (s.time // 1000 for s in self._sink.samples if s.meter == meter)
+        return [second for second in stored if start <= second < stop]
+
+    def has(self, event):
+        return event in self._sink.events
+
+
+class Wire(StringTransport):
+    """Octets from the adapter to a shell, at once; and back."""
+
+    def __init__(self, link, pan, core):
+        super().__init__()
+        self.link = link
+        self.time = pan.time
+        self.shell = Shell(core, self._back)
+        self.dead = False
+
+    def write(self, data):
+        if not self.dead:
+            self.time.callLater(0, self._feed, data)
+
+    def _feed(self, data):
+        if not self.dead:
+            self.shell.feed(data)
+
+    def _back(self, data):
+        self.time.callLater(0, self._take, data)
+
+    def _take(self, data):
+        if not self.dead:
+            self.link.dataReceived(data)
+
+    def loseConnection(self):
+        self.cut()
+
+    def cut(self):
+        if not self.dead:
+            self.dead = True
+            self.shell.close()
+            self.link.connectionLost()
+
+
+class Bench:
+    def __init__(self, count=2, depth=3600, before=600):
+        self.pan = DelayPan(count, depth)
+        self.core = Concentrator(self.pan, self.pan.time, 0)
+        self.pan.user = self.core
+        self.core.begin()
+        self.run(before)
+        self.sink = Sink()
+        self.open = True
+        self.wire = None
+        self.start()
+
+    def start(self):
+        meters = [meter("SM_ID0", "three-phase"), *(meter(f"SM_ID{n}") for n in (1, 2))]
+        settings = Settings(PORT)
+        self.source = ConcentratorSource(
+            "c", meters, settings, Reactor(self.pan.time), Nothing(self.sink), connector=self.connect
+        )
+        self.source.start(self.sink)
+
+    def connect(self, _reactor, port, link):
+        if not self.open:
+            raise RemoteError("not there")
+        self.wire = Wire(link, self.pan, self.core)
+        link.makeConnection(self.wire)
+        return succeed(None)
+
+    def run(self, seconds):
+        self.pan.time.run(self.pan.time.seconds() + seconds)
+
+    def seconds(self, name):
+        return [sample.time // 1000 for sample in self.sink.samples if sample.meter == name]
+
+    def whole(self, name):
+        """Every second from the meter's first one on, once; up to a few seconds ago."""
+        now = int(self.pan.time.seconds())
+        seconds = sorted(self.seconds(name))
+        assert seconds == list(range(START, seconds[-1] + 1)), name
+        assert seconds[-1] >= now - 10
+        return True
+
+
+def test_every_second_since_before_the_gateway_was_there():
+    bench = Bench()
+    bench.run(60)
+    assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+    # The latest records came first.
+    assert bench.sink.samples[0].time // 1000 >= START + 599
+
+
+def test_a_cut_line_and_a_new_gateway_miss_nothing():
+    bench = Bench()
+    bench.run(60)
+    bench.open = False
+    bench.wire.cut()
+    bench.run(SHORT * 3)
+    bench.open = True
+    bench.run(90)
+    assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+    bench.source.stop()
+    bench.run(1000)
+    bench.start()
+    bench.run(120)
+    assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+
+
+def test_a_silent_meter_is_noted_and_its_gap_fetched():
+    bench = Bench()
+    bench.run(30)
+    bench.pan.deaf.add(2)
+    bench.run(400)
+    assert EventCode.COMMUNICATION_LOST in [e.code for e in bench.sink.events if e.meter == "SM_ID1"]
+    others = bench.seconds("SM_ID2")
+    assert others[-1] >= bench.pan.time.seconds() - 10  # it does not hold up the others
+    bench.pan.deaf.clear()
+    bench.run(400)
+    assert bench.whole("SM_ID1")
+    codes = [e.code for e in bench.sink.events if e.meter == "SM_ID1"]
+    assert codes.count(EventCode.COMMUNICATION_LOST) == codes.count(EventCode.COMMUNICATION_RESTORED) == 1
+
+
+def test_a_breaker_command_is_answered_by_the_meter():
+    bench = Bench()
+    bench.run(30)
+    results = []
+    bench.source.command(Command(1, "SM_ID1", "breaker", False)).addCallback(results.append)
+    bench.run(5)
+    assert [(r.id, r.done) for r in results] == [(1, True)]
+    latest = [s for s in bench.sink.samples if s.meter == "SM_ID1"][-1]
+    assert latest.values[TYPES["single-phase"].index["breaker"]] is False
+    codes = [e.code for e in bench.sink.events if e.meter == "SM_ID1"]
+    assert codes.count(EventCode.REMOTE_DISCONNECTION) == 1
+    bench.pan.deaf.add(2)
+    bench.source.command(Command(2, "SM_ID1", "breaker", True)).addCallback(results.append)
+    bench.source.command(Command(3, "none", "breaker", True)).addCallback(results.append)
+    bench.run(60)
+    assert [(r.id, r.done, r.cause) for r in results[1:]] == [
+        (3, False, "meter 'none' is not in the PAN"),
+        (2, False, "the meter has not answered"),
+    ]
+    bench.source.command(Command(4, "SM_ID2", "breaker", True)).addCallback(results.append)
+    bench.source.stop()
+    assert results[-1].cause == "the source stops"
+
+
+def test_events_that_got_lost_are_fetched_and_none_comes_twice():
+    bench = Bench()
+    bench.run(30)
+    bench.wire.cut()
+    bench.pan.meters[2].operate(False)
+    bench.run(30)
+    bench.pan.meters[2].operate(True)
+    bench.run(30)
+    codes = [e.code for e in bench.sink.events if e.meter == "SM_ID1"]
+    assert codes.count(EventCode.REMOTE_DISCONNECTION) == codes.count(EventCode.REMOTE_CONNECTION) == 1
+    assert len(bench.sink.events) == len(set(bench.sink.events))
+
+
+def test_doubtful_clocks_are_set():
+    bench = Bench(before=0)
+    bench.run(60)
+    marks = [sample.clock_status for sample in bench.sink.samples if sample.meter == "SM_ID1"]
+    assert marks[0] == 2
+    assert marks[-1] == 0
+
+
+def test_a_person_has_left_the_echo_on_and_a_line_half_typed():
+    bench = Bench()
+    bench.run(30)
+    bench.wire.shell.feed(b"SYS ECHO 1\r\nAPP GET_DATA")
+    shell = bench.wire.shell
+    bench.open = False
+    bench.wire.loseConnection()
+
+    def write(octets):
+        bench.wire._back(octets)
+
+    shell._write = write
+    shell.set_echo(True)
+
+    def again(_reactor, _port, link):
+        bench.wire = Wire(link, bench.pan, bench.core)
+        bench.wire.shell.close()
+        bench.wire.shell = shell
+        bench.core.listen(shell._line)
+        link.makeConnection(bench.wire)
+        return succeed(None)
+
+    bench.source._connector = again
+    bench.run(60)
+    assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+
+
+def test_meters_that_leave_and_join():
+    bench = Bench()
+    bench.run(30)
+    bench.pan.kick("0000000000000002")
+    bench.run(100)
+    gone = len(bench.seconds("SM_ID1"))
+    bench.pan.join(2)
+    bench.run(100)
+    assert len(bench.seconds("SM_ID1")) > gone
+    assert bench.whole("SM_ID1")
+
+
+def test_noise_on_the_line_costs_nothing():
+    bench = Bench()
+    bench.run(30)
+    for junk in (
+        b"\xff\x00\xfe",
+        b"= OK\r\n",
+        b"#7 = OK\r\n",
+        b": hex=00 crc=0000\r\n! EVENT meter=SM_ID1\r\n",
+        b"x" * 9000,
+    ):
+        bench.wire.link.dataReceived(junk)
+        bench.run(10)
+    bench.wire.link.dataReceived(b"\r\n")
+    bench.run(60)
+    assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
