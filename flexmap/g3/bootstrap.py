@@ -30,6 +30,7 @@ from flexmap.g3.lbp import Kind, Message, Outcome, ParameterError, ParameterResu
 UNASSIGNED = 0xFFFF
 RC_NOT_ASSOCIATED = 0xFFFF  # RC_COORD of a node outside any PAN (confidence A)
 KICK_WAIT = 1.0  # seconds between KICK and reset, so that the MAC still acknowledges it (confidence C)
+RELAY_HOLD = 60.0  # seconds in which an agent relays nothing after it could not reach the coordinator (C)
 # Estimate of the last link's cost from its LQI, for the choice of an agent: Kq, Kh of LOADng (A), span of LQI (C).
 KQ, KH, LQI_LOW, LQI_HIGH = 10, 4, 52, 108
 
@@ -126,6 +127,7 @@ class Device:
         "_exchange",
         "_failures",
         "_fruitless",
+        "_held_until",
         "_keys",
         "_link",
         "_mac",
@@ -178,6 +180,7 @@ class Device:
         self._keys: dict[int, bytes] = {}
         self._active: int | None = None
         self._attempts = self._fruitless = self._round = 0
+        self._held_until = 0.0
 
     def _forget(self) -> None:
         """Return to nothing known of any PAN; what is still under way is of an earlier round."""
@@ -450,5 +453,13 @@ class Device:
         else:
             self.counters.unexpected += 1
             return
+        up = destination == COORDINATOR
+        if up and self._scheduler.seconds() < self._held_until:
+            return
         self.counters.relayed += 1
-        self._link.send_lbp(destination, octets, lambda _status: None)
+        self._link.send_lbp(destination, octets, self._relayed_up if up else lambda _status: None)
+
+    def _relayed_up(self, status: MacStatus) -> None:
+        """Relay nothing for a while after a failure: every try would flood the PAN with another route request."""
+        if status is not MacStatus.SUCCESS:
+            self._held_until = self._scheduler.seconds() + RELAY_HOLD
