@@ -71,11 +71,11 @@ class AdpPib:
     jitter_low_lqi: int = 52
     jitter_high_lqi: int = 108
     """… which these tell apart; between them the delay falls evenly."""
-    cluster_trickle: bool = False
-    """Whether an RREQ is not passed on if so many neighbours near by have done it."""
-    cluster_min_lqi: int = 140
+    cluster_trickle: bool = True
+    """Whether an RREQ is not passed on if so many neighbours near by have done it (on, as in field profiles)."""
+    cluster_min_lqi: int = 100
     """How well a neighbour must be heard to be near."""
-    cluster_k: int = 4
+    cluster_k: int = 2
     """How many of them."""
 
     def get(self, name: str) -> Value:
