@@ -18,6 +18,8 @@ from flexmap.g3.loadng import Loadng
 
 QUEUE_LIMIT = 64
 """Frames or packets in each queue, and packets waiting for routes (ours)."""
+URGENT_RUN = 4
+"""Urgent jobs in a row while others wait (ours): joins and route requests alone must not stop the reading."""
 CONFIRM_WAIT = 120.0
 """Seconds; longer than any frame takes with all its retries (ours)."""
 
@@ -129,6 +131,7 @@ class Outbox:
         "_mac",
         "_parked",
         "_parked_count",
+        "_passed",
         "_pib",
         "_pumping",
         "_queue",
@@ -149,6 +152,8 @@ class Outbox:
         self._current: Job | None = None
         self._given = (0.0, BROADCAST)
         """When the MAC got the current frame, and which short address the node had."""
+        self._passed = 0
+        """Urgent jobs since the last one of the others."""
         self._pumping = False
 
     def clear(self) -> None:
@@ -182,7 +187,7 @@ class Outbox:
         self._pumping = True
         self._give_up_lost()
         while self._current is None and (self._urgent or self._queue):
-            job = (self._urgent or self._queue).popleft()
+            job = self._next()
             next_hop = job.next_hop
             if next_hop is None:
                 route = self._loadng.route(job.final)
@@ -197,6 +202,14 @@ class Outbox:
                 next_hop, self._frame(job, next_hop), confirm, priority=job.priority, secured=job.secured
             )
         self._pumping = False
+
+    def _next(self) -> Job:
+        """Return the next job: urgent ones first, but after some of them another that waits."""
+        if self._urgent and not (self._queue and self._passed >= URGENT_RUN):
+            self._passed += 1
+            return self._urgent.popleft()
+        self._passed = 0
+        return self._queue.popleft()
 
     def _give_up_lost(self) -> None:
         """Stop waiting for a confirm that will not come: a MAC that was reset forgets what it had."""

@@ -369,6 +369,19 @@ def test_priority_passes_what_waits():
     assert [entry[5] for entry in net.ether.log[-6:]] == [False, True, False, False, False, False]
 
 
+def test_what_is_urgent_does_not_stop_the_others():
+    net = line(2)
+    net.send(0, 1, b"route")
+    net.run(10)
+    for number in range(12):
+        net.send(0, 1, b"urgent%d" % number, priority=True)
+    for number in range(2):
+        net.send(0, 1, b"bulk%d" % number)
+    net.run(10)
+    order = [payload[:4] for payload in net.payloads(1)[1:]]
+    assert order[:10] == [b"urge"] * 4 + [b"bulk"] + [b"urge"] * 4 + [b"bulk"]
+
+
 def test_queues_are_bounded():
     """One packet waits for its route, the others behind the RREQ on the air; then all wait for the route."""
     net = Net(nodes=[0])
