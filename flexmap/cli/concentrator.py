@@ -53,6 +53,7 @@ from flexmap.sources.simulation.settings import SimulationSettings
     default=None,
     help="Load data to replay (CSV) instead of the shipped sample.",
 )
+@click.option("--attached", is_flag=True, hidden=True, help="End when standard input does.")
 @log_options("warn")
 def concentrator(
     *,
@@ -63,6 +64,7 @@ def concentrator(
     settle: float,
     state: Path | None,
     load: Path | None,
+    attached: bool,
     log_level: str,
     json_log: bool,
 ) -> None:
@@ -78,6 +80,7 @@ def concentrator(
         settings=SimulationSettings(seed=seed, substation="SUB1"),
         band=band,
         settle=settle,
+        attached=attached,
     )
     run(
         [(meter, site.type_of(meter)) for meter in site.meters],

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -18,6 +22,8 @@ from flexmap.gateway.run import run
 from flexmap.model import ConfigurationError
 
 CONFIG_NAME = "demo.toml"
+SETTLED = 300
+"""Seconds that the demo's power line network has been there when it starts: all meters have joined."""
 _DEFAULT = DemoOptions()
 
 
@@ -69,6 +75,14 @@ def default_state() -> Path:
     help="Load data to replay (CSV) instead of the shipped sample.",
 )
 @click.option(
+    "--source",
+    type=click.Choice(["model", "concentrator"]),
+    default="model",
+    show_default=True,
+    help="Meters simulated in the gateway, or read through a concentrator, a process of its own, on a simulated "
+    "power line.",
+)
+@click.option(
     "--write-config",
     "config_file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -86,6 +100,7 @@ def demo(
     state: Path | None,
     seed: int,
     load: Path | None,
+    source: str,
     config_file: Path | None,
     log_level: str,
     json_log: bool,
@@ -94,19 +109,44 @@ def demo(
     for flag, address in (("--mms", mms), ("--dlms", dlms), ("--web", web)):
         configuration.parse_endpoint(address, flag)
     options = DemoOptions(
-        meters=meters, mms=mms, dlms=dlms, web=web, seed=seed, load=str(load.resolve()) if load else ""
+        meters=meters,
+        mms=mms,
+        dlms=dlms,
+        web=web,
+        seed=seed,
+        load=str(load.resolve()) if load else "",
+        port="pty:shell" if source == "concentrator" else "",
     )
     if config_file is not None:
         _write(config_file, options)
         return
     text = write_config(replace(options, state="."))
-    config = configuration.parse(text, (state or default_state()).absolute() / CONFIG_NAME)
+    # Meters of the two sources are not the same ones: each has its own registers, and its own folder.
+    folder = state or (state_home() / "demo-concentrator" if options.port else default_state())
+    config = configuration.parse(text, folder.absolute() / CONFIG_NAME)
+    with contextlib.ExitStack() as children:
 
-    def ready() -> None:
-        _keep(config, text)
-        click.echo(banner(config))
+        def ready() -> None:
+            _keep(config, text)
+            if options.port:
+                children.enter_context(_concentrator(config, options))
+            click.echo(banner(config))
 
-    run(config, SECRETS, log_level=log_level, json_log=json_log, ready=ready)
+        run(config, SECRETS, log_level=log_level, json_log=json_log, ready=ready)
+
+
+@contextlib.contextmanager
+def _concentrator(config: Config, options: DemoOptions) -> Iterator[None]:
+    """Run the concentrator beside the demo; it ends with it, however that ends."""
+    folder = config.path.parent
+    flags = ["--port", f"pty:{folder / 'shell'}", "--meters", str(options.meters), "--seed", str(options.seed)]
+    flags += ["--state", str(folder / "concentrator"), "--settle", str(SETTLED), "--attached"]
+    if options.load:
+        flags += ["--load", options.load]
+    program = [sys.executable, "-c", "from flexmap.cli.main import main; main()", "concentrator", *flags]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        yield
+        process.terminate()
 
 
 def _keep(config: Config, text: str) -> None:

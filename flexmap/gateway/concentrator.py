@@ -30,7 +30,7 @@ from flexmap.gateway.g3_pan import G3Pan
 from flexmap.gateway.run import begin_log
 from flexmap.gateway.street import COUNTER_MARGIN, Frame, Street
 from flexmap.model import ConfigurationError, FlexmapError, Meter, MeterType
-from flexmap.sources.concentrator.port import Port, offer
+from flexmap.sources.concentrator.port import Port, TerminalTransport, offer
 from flexmap.sources.load import LoadProfile
 from flexmap.sources.simulation.noise import generator
 from flexmap.sources.simulation.settings import SimulationSettings
@@ -58,6 +58,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     band: str = "CENELEC-A"
     settle: float = 0.0
     """Seconds before the start since which a new PAN has been there."""
+    attached: bool = False
+    """End when standard input does."""
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -203,6 +205,17 @@ class _Session(Protocol):
             transport.write(octets)
 
 
+class _Attachment(Protocol):
+    """Ends this process with the one that holds the other end of standard input."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: ARG002, N802 (Twisted's)
+        if self._reactor.running:
+            self._reactor.stop()
+
+
 class Process:
     """Everything that `flexmap concentrator` runs."""
 
@@ -319,6 +332,8 @@ def run(
     def begin() -> None:
         try:
             ready(process.start())
+            if options.attached:
+                TerminalTransport(reactor, _Attachment(reactor), 0)
         except FlexmapError as error:
             failures.append(error)
             cast("Any", reactor).stop()

@@ -169,7 +169,7 @@ class ConcentratorSection(
     name: Text
     port: Text
     """``pty:PATH``, ``serial:DEVICE?baud=230400&rtscts=1`` or ``tcp:HOST:PORT``."""
-    interval: Seconds = 5.0
+    interval: Seconds = 10.0
     """Seconds between two readings of a meter, if the power line has the time."""
     depth: Annotated[int, msgspec.Meta(ge=2, le=604_800)] = 3600
     """Seconds that the meters' ring buffers hold: what was missed is fetched so far back."""

@@ -46,6 +46,8 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     secrets: str = "secrets.toml"
     seed: int = 1
     load: str = ""
+    port: str = ""
+    """Port of a concentrator's shell; empty: the meters are simulated in the gateway."""
 
 
 _HEAD = """\
@@ -85,6 +87,20 @@ events_days = 400.0
 [web]
 listen = {web}      # /metrics (Prometheus) and /healthz
 
+{source}# One entry a meter. ld: its logical device on MMS; sap: its server address on DLMS;
+# direction: "demand" (import flows away from the busbar: Dmd) or "supply" (an infeed: Sup).
+[[meter]]
+id = "SUB1"
+type = "three-phase"
+ld = "SUB1"
+sap = {substation_sap}
+source = {name}
+direction = "supply"
+location = "Substation, transformer 1"
+identity = {{ serial-number = "FMTP0001", device-name = "FMX{substation_sap:013d}", firmware = "1.0.0" }}
+"""
+
+_SIMULATION = """\
 # Where values come from. kind "simulation" is a seeded meter model driven by measured load data.
 [[source]]
 kind = "simulation"
@@ -95,17 +111,18 @@ substation = "SUB1"            # the meter that measures all the others
 pv_share = 0.25                # share of the meters with photovoltaics
 max_age = 5.0                  # seconds until a value that was not renewed is questionable, oldData
 
-# One entry a meter. ld: its logical device on MMS; sap: its server address on DLMS;
-# direction: "demand" (import flows away from the busbar: Dmd) or "supply" (an infeed: Sup).
-[[meter]]
-id = "SUB1"
-type = "three-phase"
-ld = "SUB1"
-sap = {substation_sap}
-source = "simulation"
-direction = "supply"
-location = "Substation, transformer 1"
-identity = {{ serial-number = "FMTP0001", device-name = "FMX{substation_sap:013d}", firmware = "1.0.0" }}
+"""
+
+_CONCENTRATOR = """\
+# Where values come from. kind "concentrator" reads meters through the shell of a concentrator on a power line:
+# `flexmap concentrator`, or a real one.
+[[source]]
+kind = "concentrator"
+name = "concentrator"
+port = {port}
+interval = 10.0                # seconds between two readings of a meter, if the power line has the time
+max_age = 60.0                 # seconds until a value that was not renewed is questionable, oldData
+
 """
 
 _METER = """
@@ -114,7 +131,7 @@ id = "SM{number:04d}"
 type = "single-phase"
 ld = "SM{number:04d}"
 sap = {sap}
-source = "simulation"
+source = {name}
 location = "Feeder {feeder}"
 identity = {{ serial-number = "FMSP{number:04d}", device-name = "FMX{sap:013d}", firmware = "1.0.0" }}
 """
@@ -123,13 +140,18 @@ identity = {{ serial-number = "FMSP{number:04d}", device-name = "FMX{sap:013d}",
 def write_config(options: DemoOptions) -> str:
     """Return the demo's configuration file, commented."""
     quoted = {name: _quote(getattr(options, name)) for name in ("mms", "dlms", "web", "state", "secrets", "load")}
+    source = _CONCENTRATOR.format(port=_quote(options.port))
+    name = _quote("concentrator")
+    if not options.port:
+        source = _SIMULATION.format(seed=options.seed, load=quoted["load"])
+        name = _quote("simulation")
     parts = [
         _HEAD.format(meters=options.meters, name=_quote("Demo substation"), **quoted),
         *(_client(client) for client in CLIENTS),
-        _TAIL.format(seed=options.seed, substation_sap=SUBSTATION_SAP, **quoted),
+        _TAIL.format(source=source, name=name, substation_sap=SUBSTATION_SAP, **quoted),
     ]
     parts += [
-        _METER.format(number=number, sap=SUBSTATION_SAP + number, feeder=1 + number % 3)
+        _METER.format(name=name, number=number, sap=SUBSTATION_SAP + number, feeder=1 + number % 3)
         for number in range(1, options.meters + 1)
     ]
     return "".join(parts)

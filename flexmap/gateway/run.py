@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import msgspec
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -192,6 +193,8 @@ class Service:
         meters = [(meter, site.type_of(meter)) for meter in site.meters if meter.source == section.name]
         if isinstance(section, ConcentratorSection):
             port = parse_port(section.port, "port")
+            if port.path:
+                port = msgspec.structs.replace(port, path=str(self._config.resolve(port.path)))
             settings = ConcentratorSettings(port, section.interval, section.depth)
             return ConcentratorSource(section.name, meters, settings, self._reactor, StoreHistory(store))
         return self._simulation(section, meters, last)

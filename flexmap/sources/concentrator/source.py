@@ -39,6 +39,8 @@ HELLO_TIMEOUT = 15.0
 LEARN_SECONDS = 60.0
 BACK_OFF = (1.0, 30.0)
 """Seconds until the line is tried again, doubled by each failure."""
+WARN_AFTER = 2
+"""Failed attempts that are nothing yet: both processes may just be starting."""
 COMMAND_SECONDS = 10
 """How long a command is valid: nobody waits for it longer."""
 CLOCK_SECONDS = 600.0
@@ -59,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True):
     """How a concentrator is read."""
 
     port: Port
-    interval: float = 5.0
+    interval: float = 10.0
     """Seconds between two turns of a meter, if the power line has the time."""
     depth: int = 3600
     """Records in the meters' ring buffers."""
@@ -141,7 +143,7 @@ class ConcentratorSource:
         if self._sink is None:
             return
         wait = min(BACK_OFF[0] * 2 ** min(self._failures, 16), BACK_OFF[1])
-        level = _log.warn if self._failures == 0 else _log.debug
+        level = _log.warn if self._failures == WARN_AFTER else _log.info
         level("{name}: {cause}; next attempt in {wait} s", name=self.name, cause=cause, wait=wait)
         self._failures += 1
         self._connect_call = self._clock.callLater(wait, self._connect)
