@@ -47,12 +47,14 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class _Meter:
-    __slots__ = ("busy", "due", "failures", "holes", "newest")
+    __slots__ = ("busy", "due", "failures", "holes", "hurry", "newest")
 
     def __init__(self) -> None:
         self.newest: int | None = None
         self.holes: list[Span] = []
         self.due = 0.0
+        self.hurry = 0.0
+        """When it is due whatever is read before."""
         self.failures = 0
         self.busy = False
 
@@ -87,11 +89,12 @@ class Planner:
         known = self._meters.get(meter)
         return known is not None and known.failures >= SILENT_FROM
 
-    def hurry(self, meter: str, now: float) -> None:
-        """Make a meter due, as when something has changed there."""
+    def hurry(self, meter: str, when: float) -> None:
+        """Make a meter due at a time, as when something has changed there that its next record shows."""
         known = self._meters.get(meter)
         if known is not None:
-            known.due = min(known.due, now)
+            known.hurry = when
+            known.due = min(known.due, when)
 
     def behind(self) -> int:
         """Return how many seconds are still missing."""
@@ -152,6 +155,8 @@ class Planner:
         if read.turn is Turn.HOLE:
             return _fill(meter, times)
         meter.due = now + self._interval
+        if meter.hurry > now:
+            meter.due = min(meter.due, meter.hurry)
         newest = meter.newest
         news = [time for time in times if newest is None or time > newest]
         if news:
