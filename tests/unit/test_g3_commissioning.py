@@ -380,3 +380,20 @@ def test_psks_have_a_length():
         Psks(b"short")
     with pytest.raises(ConfigurationError):
         Psks(None, {b"1": PSK})
+
+
+def test_an_agent_that_cannot_reach_the_coordinator_holds_off():
+    net = Net(CHAIN)
+    net.start()
+    net.run(60)
+    agent, node = net.devices[1], net.nodes[1]
+    net.nodes[0].mac.short_address = 0xFFF0  # the coordinator is deaf
+    joining = Message(Kind.JOINING, eui(9)).encode()
+    before = len(node.sent)
+    for _ in range(5):
+        agent.lbp_message(eui(9), joining, secured=False)
+        net.run(1)
+    assert len(node.sent) == before + 1
+    net.run(bootstrap.RELAY_HOLD)
+    agent.lbp_message(eui(9), joining, secured=False)
+    assert len(node.sent) == before + 2
