@@ -71,7 +71,7 @@ def mutate(root, dice):
 
 @pytest.mark.parametrize("kind", [*FileKind, None])
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 12))
-@settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=30, deadline=None, suppress_health_check=QUIET)
 def test_mutated_trees(kind, seed, changes):
     dice = random.Random(seed)
     root = etree.fromstring(SCD)
@@ -81,7 +81,7 @@ def test_mutated_trees(kind, seed, changes):
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=80, deadline=None, suppress_health_check=QUIET)
 def test_mutated_bytes(seed):
     dice = random.Random(seed)
     document = bytearray(SCD)
