@@ -154,7 +154,7 @@ class RealTime:
     def __init__(self, reactor: Any, virtual: VirtualTime) -> None:
         self._reactor = reactor
         self._virtual = virtual
-        self._offset = virtual.seconds() - time.monotonic()
+        self._offset = reactor.seconds() - time.monotonic()
         self._call: Any = None
 
     def catch_up(self) -> None:

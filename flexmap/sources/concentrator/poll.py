@@ -2,7 +2,7 @@
 
 Each turn reads one meter from the second after the newest one delivered: a short reply that holds the latest
 record and all before it. A meter that is far behind gives its latest record alone; the seconds between are a hole,
-filled in bulk when no meter is due, and every third turn at the latest.
+filled in bulk when no meter is due, and every third turn at the latest once all have given their latest record.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class Planner:
         """Return the next turn, None if nothing is due."""
         self._turns += 1
         due = self._due(now)
-        bulk = self._bulk(now)
+        behind = due is not None and _behind(due[1], now)
+        bulk = None if behind else self._bulk(now)
         if bulk is not None and (due is None or self._turns % _BULK_TURN == 0):
             name, meter = bulk
             meter.busy = True
@@ -114,7 +115,7 @@ class Planner:
             return None
         name, meter = due
         meter.busy = True
-        if meter.newest is None or now - meter.newest > SHORT:
+        if behind or meter.newest is None:
             return Read(name, Turn.LATEST)
         return Read(name, Turn.FOLLOWING, meter.newest + 1, SHORT)
 
@@ -181,6 +182,11 @@ class Planner:
         for meter in self._meters.values():
             meter.busy = False
             meter.due = min(meter.due, now)
+
+
+def _behind(meter: _Meter, now: float) -> bool:
+    """Return whether the latest record of a meter is to come alone, before anything in bulk."""
+    return meter.newest is None or now - meter.newest > SHORT
 
 
 def _fill(meter: _Meter, times: list[int]) -> list[int]:
