@@ -97,6 +97,7 @@ class Call(msgspec.Struct):
         *,
         priority: bool = False,
         bulk: bool = False,
+        repeat: bool = True,
     ) -> None:
         """Ask the meter; end the answer with an error if it stays silent or refuses."""
         if self.concentrator.requests.full:
@@ -111,7 +112,9 @@ class Call(msgspec.Struct):
             else:
                 done(reply)
 
-        self.concentrator.requests.ask(member.short_address, build, taken, priority=priority, bulk=bulk)
+        self.concentrator.requests.ask(
+            member.short_address, build, taken, priority=priority, bulk=bulk, repeat=repeat
+        )
 
 
 def handle(concentrator: Concentrator, session: Session, text: str, answer: Answer) -> None:
@@ -237,7 +240,7 @@ def _breaker(call: Call) -> None:
 
 def _clock(call: Call) -> None:
     build = lambda number: ClockRequest(number, call.number(1) * 1000)  # noqa: E731
-    call.ask(call.meter(), build, _commanded(call), priority=True)
+    call.ask(call.meter(), build, _commanded(call), priority=True, repeat=False)
 
 
 def _commanded(call: Call) -> Callable[[payload.Reply], object]:

@@ -52,7 +52,7 @@ class Statistics(msgspec.Struct):
 
 
 class _Job:
-    __slots__ = ("bulk", "done", "number", "octets", "priority", "short", "timer", "tries")
+    __slots__ = ("bulk", "done", "most", "number", "octets", "priority", "short", "timer", "tries")
 
     def __init__(self, short: int, number: int, octets: bytes, done: Done, *, priority: bool, bulk: bool) -> None:
         self.short = short
@@ -63,6 +63,8 @@ class _Job:
         self.bulk = bulk
         self.timer: Timer | None = None
         self.tries = 0
+        self.most = 0
+        """How often it is sent."""
 
 
 class Requests:
@@ -97,13 +99,15 @@ class Requests:
         *,
         priority: bool = False,
         bulk: bool = False,
+        repeat: bool = True,
     ) -> None:
-        """Ask a meter; ``build`` gets the request's id."""
+        """Ask a meter; ``build`` gets the request's id. What is soon out of date must not be repeated."""
         number = self._next_id
         while number in self._under_way:
             number = (number + 1) & LAST_ID
         self._next_id = (number + 1) & LAST_ID
         job = _Job(short, number, payload.encode(build(number)), done, priority=priority, bulk=bulk)
+        job.most = self.settings.attempts if repeat else 1
         self._count(short, "requests")
         (self._urgent if priority else self._waiting).append(job)
         self._pump()
@@ -164,7 +168,7 @@ class Requests:
         self._send(job)
 
     def _send(self, job: _Job) -> None:
-        if job.tries >= self.settings.attempts:
+        if job.tries >= job.most:
             self._count(job.short, "silent")
             self._end(job, None)
             return

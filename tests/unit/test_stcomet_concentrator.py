@@ -99,6 +99,15 @@ def test_a_silent_meter_is_asked_again_then_told_silent(terminal):
     assert (status.fields["retries"], status.fields["silent"]) == ("1", "1")
 
 
+def test_a_clock_setting_is_not_repeated_when_it_is_out_of_date(terminal):
+    terminal.pan.deaf.add(2)
+    terminal.pan.sent.clear()
+    assert terminal.error(f"APP CLOCK SM_ID1 {START + 5000}") == "SILENT"
+    assert len(terminal.pan.sent) == 1
+    terminal.pan.deaf.clear()
+    assert terminal.reply(f"APP CLOCK SM_ID1 {START + 5000}")[0].fields == {"changed": "1"}
+
+
 def test_a_breaker_acts_once_however_often_it_is_told(terminal):
     terminal.pan.lose_replies = 1  # the event, or the reply: one of them is lost
     lines = terminal.type("APP BREAKER SM_ID1 0 0")

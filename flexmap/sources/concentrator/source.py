@@ -46,6 +46,9 @@ COMMAND_SECONDS = 10
 CLOCK_SECONDS = 600.0
 """Seconds between two settings of a meter's clock, while it says that its clock was never set."""
 
+CLOCK_LEAD = 1
+"""Seconds that a setting is ahead: it is cut to whole seconds, and half a second or so on its way."""
+
 
 class History(Protocol):
     """What the store knows, so that only what is missing is fetched."""
@@ -292,7 +295,7 @@ class ConcentratorSource:
             return
         if now - self._clock_set.get(meter, -CLOCK_SECONDS) >= CLOCK_SECONDS:
             self._clock_set[meter] = now
-            self._link.ask("APP CLOCK", name, int(now)).addErrback(_ignore)
+            self._link.ask("APP CLOCK", name, int(now) + CLOCK_LEAD).addErrback(_ignore)
 
     # Events
 
