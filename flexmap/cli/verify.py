@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,6 @@ from flexmap.cli import output
 from flexmap.cli.compare import CosemReading, cosem_reading, difference, meter_time, same_time
 from flexmap.cli.target import credentials, load_config, parse_target
 from flexmap.dlms import classes
-from flexmap.dlms.apdu import DataAccessResult
-from flexmap.dlms.axdr import Value
 from flexmap.dlms.client import AttributeReference
 from flexmap.faces.dlms.client import DlmsConnection
 from flexmap.faces.mms_client import MmsClient, Reading
@@ -23,6 +22,8 @@ from flexmap.model import ConfigurationError, Kind, Meter, MeterType, Point, Ref
 HEAD = ("Meter", "Point", "OBIS", "IEC 61850", "DLMS", "MMS", "Agree")
 _ROUNDS = 12
 """Attempts to read a point on both faces within the same sample."""
+_PAUSE = 0.1
+"""Seconds between two attempts: a face may be a moment behind the other."""
 _CLOCK = AttributeReference(classes.CLOCK, classes.CLOCK_LN, 2)
 
 
@@ -106,6 +107,7 @@ def verify_meter(site: Site, meter: Meter, dlms: DlmsConnection, mms: MmsClient)
         todo = later
         if not todo:
             break
+        time.sleep(_PAUSE)
     return done
 
 
@@ -125,21 +127,14 @@ def _mms_reference(site: Site, meter: Meter, reference: Reference) -> str:
 
 def _read_cosem(meter: Meter, points: list[Point], dlms: DlmsConnection) -> dict[str, CosemReading]:
     """Read points; one without a time of its own has the meter's clock, if that stood still meanwhile."""
-    wanted = {point.name: _attributes(point) for point in points}
-    flat = [reference for references in wanted.values() for reference in references]
-    answers = dlms.get_many(meter.sap, [_CLOCK, *flat, _CLOCK])
-    before, after = meter_time(answers[0]), meter_time(answers[-1])
-    time = after if before == after else -1
-    found: dict[str, CosemReading] = {}
-    position = 1
-    for point in points:
-        if point.name in found:
-            continue
-        count = len(wanted[point.name])
-        values: list[Value | DataAccessResult] = answers[position : position + count]
-        found[point.name] = cosem_reading(point, values, time)
-        position += count
-    return found
+    distinct = {point.name: point for point in points}
+    groups = [[_CLOCK], *(_attributes(point) for point in distinct.values()), [_CLOCK]]
+    (before,), *answers, (after,) = dlms.get_many(meter.sap, groups)
+    clock = meter_time(after) if before == after else -1
+    return {
+        name: cosem_reading(point, values, clock)
+        for (name, point), values in zip(distinct.items(), answers, strict=True)
+    }
 
 
 def _attributes(point: Point) -> list[AttributeReference]:

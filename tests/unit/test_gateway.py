@@ -5,8 +5,9 @@ from twisted.internet.task import Clock
 
 from flexmap.dlms import cosem_time, wrapper
 from flexmap.dlms.acse import Mechanism
-from flexmap.dlms.client import Client, ClientSettings, ResultError, drive
+from flexmap.dlms.client import AttributeReference, Client, ClientSettings, ResultError, drive
 from flexmap.dlms.profile import ClientProfile, Role
+from flexmap.faces.dlms.client import share_out
 from flexmap.faces.dlms.face import DlmsFace, DlmsSettings
 from flexmap.gateway.metrics import Metrics
 from flexmap.gateway.service import COMMAND_TIMEOUT, Gateway
@@ -187,3 +188,13 @@ def test_a_value_that_is_no_number_of_the_register_harms_no_other(rig, strange):
         rig.get(4, VOLTAGE, 2)
     assert rig.get(4, ENERGY, 2) == values[0]
     assert cosem_time.to_epoch_ms(rig.get(4, ENERGY, 5)) == newest.time + 60_000
+
+
+def test_groups_of_attributes_are_never_split_over_requests():
+    """Value, status and time of a point are of one instant only if one request asks for them."""
+    name = AttributeReference(4, ENERGY, 2)
+    sizes = (1, 3, 3, 3, 3, 3, 3, 9, 1, 16, 1)
+    requests = share_out([[name] * size for size in sizes])
+    assert [len(group) for request in requests for group in request] == list(sizes)
+    assert all(sum(len(group) for group in request) <= 16 for request in requests)
+    assert len(requests) == 4

@@ -78,13 +78,19 @@ class DlmsConnection:
         """Read one attribute, of a profile's buffer the selected rows; raises ResultError."""
         return self._run(sap, self._client(sap).get(class_id, logical_name, attribute, selection))
 
-    def get_many(self, sap: int, references: Sequence[AttributeReference]) -> list[Value | DataAccessResult]:
-        """Read attributes with GET-with-list; a failure stands in its place."""
-        found: list[Value | DataAccessResult] = []
+    def get_many(
+        self, sap: int, groups: Sequence[Sequence[AttributeReference]]
+    ) -> list[list[Value | DataAccessResult]]:
+        """Read groups of attributes with GET-with-list; a failure stands in its place.
+
+        A group goes in one request, so that its values are of one instant; it has at most 16 attributes.
+        """
         client = self._client(sap)
-        for start in range(0, len(references), _LIST_SIZE):
-            found += self._run(sap, client.get_with_list(references[start : start + _LIST_SIZE]))
-        return found
+        answers: list[list[Value | DataAccessResult]] = []
+        for request in share_out(groups):
+            values = iter(self._run(sap, client.get_with_list([each for group in request for each in group])))
+            answers += [[next(values) for _ in group] for group in request]
+        return answers
 
     def act(self, sap: int, class_id: int, logical_name: bytes, method: int) -> None:
         """Call a method with the parameter integer(0); raises ResultError."""
@@ -161,6 +167,19 @@ class DlmsConnection:
                 raise RemoteError(f"{self._peer} closed the connection: is it a DLMS wrapper server?")
             received += chunk
         return bytes(received)
+
+
+def share_out(groups: Sequence[Sequence[AttributeReference]]) -> list[list[Sequence[AttributeReference]]]:
+    """Share groups out over requests of at most 16 attributes, none of them split."""
+    requests: list[list[Sequence[AttributeReference]]] = []
+    room = 0
+    for group in groups:
+        if len(group) > room:
+            requests.append([])
+            room = _LIST_SIZE
+        requests[-1].append(group)
+        room -= len(group)
+    return requests
 
 
 def _listed(element: Value) -> ListedObject:
