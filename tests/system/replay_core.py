@@ -65,15 +65,19 @@ class Replay:
 
 
 class ReplayService(Service):
-    def _source(self, section, last):
-        site = self._config.site
-        return Replay([(meter, site.type_of(meter)) for meter in site.meters], int(sys.argv[2]))
+    def _simulation(self, _section, meters, _last):
+        return Replay(meters, int(sys.argv[2]))
 
 
 def main():
     config = configuration.load(Path(sys.argv[1]))
     service = ReplayService(reactor, config, secrets.load(config))
-    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(service.start()))
+
+    def failed(failure):
+        failure.printTraceback()
+        reactor.stop()
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(service.start()).addErrback(failed))
     reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(service.stop()))
     reactor.run()
 
