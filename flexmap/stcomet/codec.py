@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import isqrt
+from typing import Protocol
 
 from flexmap.stcomet.bits import BitError, BitReader, BitWriter, Rice, read_long, unzigzag, write_long, zigzag
 from flexmap.stcomet.record import (
@@ -40,20 +41,17 @@ _HOUR = 3600
 """Seconds; W·s in one Wh."""
 
 
-class _Coder:
+class _Coder(Protocol):
     """One direction of the coding: takes a residual's place and prediction, gives the value."""
 
     def value(self, column: int, foretold: int, value: int) -> int:
         """Return the value of a column, whose residual goes over its adaptive code."""
-        raise NotImplementedError
 
     def flag(self, value: bool) -> bool:
         """Return one bit."""
-        raise NotImplementedError
 
     def long(self, value: int) -> int:
         """Return a number ≥ 0 that is seldom written."""
-        raise NotImplementedError
 
 
 class _Encoder(_Coder):
