@@ -215,7 +215,7 @@ class Adp:
         elif final == own:
             self._deliver(indication, originator, own, msdu[headers.offset :])
         elif isinstance(final, int) and isinstance(originator, int):
-            self._forward(msdu, originator, final, headers.hops_left)
+            self._forward(indication, originator, final, headers.hops_left)
         else:
             raise RemoteError("6LoWPAN: a mesh frame between EUI-64s")
 
@@ -252,14 +252,16 @@ class Adp:
 
     # Passing on
 
-    def _forward(self, msdu: bytes, originator: int, final: int, hops_left: int) -> None:
+    def _forward(self, indication: MacIndication, originator: int, final: int, hops_left: int) -> None:
         remaining = min(hops_left, self.pib.max_hops) - 1
         if remaining <= 0:
             self.counters.dropped_hops += 1
             self.loadng.report_error(originator, final, 1)
             return
-        job = Job([sixlowpan.one_hop_less(msdu, remaining)], final=final)
+        job = Job([sixlowpan.one_hop_less(indication.msdu, remaining)], final=final)
         job.originator = originator
+        # No header of the mesh says how urgent a packet is: it goes on with the priority its frame came with.
+        job.priority = job.urgent = indication.priority
         job.secured = bool(self.pib.security_level)
         self.counters.forwarded += 1
         self._outbox.enqueue(job)
@@ -272,6 +274,7 @@ class Adp:
         remaining = min(headers.hops_left, self.pib.max_hops) - 1
         if remaining > 0:
             job = Job([sixlowpan.one_hop_less(indication.msdu, remaining)], next_hop=BROADCAST)
+            job.priority = job.urgent = indication.priority
             job.secured = bool(self.pib.security_level)
             self.counters.broadcasts_forwarded += 1
             self._scheduler.callLater(BROADCAST_JITTER * self._random.random(), self._outbox.enqueue, job)

@@ -88,6 +88,8 @@ class MacIndication(msgspec.Struct, frozen=True):
     """Link quality 0 to 255: 4 × (SNR in dB + 10)."""
     secured: bool
     key_index: int = 0
+    priority: bool = False
+    """QualityOfService: the frame came in the high-priority window (CAP of the segment control field)."""
 
 
 class Beacon(msgspec.Struct, frozen=True):

@@ -382,6 +382,7 @@ class Mac:
                 lqi=phy.lqi(snr),
                 secured=secured,
                 key_index=arrived.key_index,
+                priority=arrived.high_priority,
             )
         )
 

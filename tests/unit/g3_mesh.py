@@ -41,9 +41,9 @@ class MeshMac:
         assert len(msdu) <= 400
         ether = self.ether
         ether.log.append((ether.kernel.seconds(), self.name, destination, msdu, secured, priority))
-        ether.kernel.callLater(DELAY, self._arrive, destination, msdu, confirm, secured)
+        ether.kernel.callLater(DELAY, self._arrive, destination, msdu, confirm, secured, priority)
 
-    def _arrive(self, destination, msdu, confirm, secured):
+    def _arrive(self, destination, msdu, confirm, secured, priority):
         status = MacStatus.SUCCESS if destination == BROADCAST else MacStatus.NO_ACK
         source = self.eui64 if self.short_address == BROADCAST else self.short_address
         for name, mac in self.ether.macs.items():
@@ -52,7 +52,7 @@ class MeshMac:
             if self.ether.hears(self.name, name, msdu):
                 status = MacStatus.SUCCESS
                 lqi = self.ether.links[self.name, name]
-                indication = MacIndication(source, destination, self.pan_id, msdu, lqi, secured)
+                indication = MacIndication(source, destination, self.pan_id, msdu, lqi, secured, 0, priority)
                 self.ether.kernel.callLater(0, mac.user.mac_data, indication)
         self.ether.kernel.callLater(0, confirm, status)
 
