@@ -8,23 +8,19 @@ next worker starts from.
 from __future__ import annotations
 
 import itertools
-import os
 import socket
-import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import ClassVar, cast
 
 from twisted.internet import reactor as global_reactor
-from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.posixbase import PosixReactorBase
-from twisted.internet.protocol import ProcessProtocol, ServerFactory
-from twisted.logger import Logger, LogLevel
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from flexmap.bus import frames
+from flexmap.bus.process import Child, Restarts
 from flexmap.bus.protocol import CoreProtocol
 from flexmap.faces.interface import OnCommand
 from flexmap.faces.libiec61850 import limits
@@ -50,10 +46,6 @@ class LibIec61850Engine:
     """Seconds without a status after which a serving worker is killed."""
     STOP_LIMIT: ClassVar[float] = 5.0
     """Seconds a worker may take to end."""
-    DELAYS: ClassVar[tuple[float, ...]] = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-    """Seconds before the first, second … restart in a row."""
-    STEADY: ClassVar[float] = 60.0
-    """Seconds of serving after which a restart counts as the first one again."""
 
     def __init__(self, reactor: PosixReactorBase | None = None, command_timeout: float = 10.0) -> None:
         self._reactor = cast("PosixReactorBase", reactor or global_reactor)
@@ -62,9 +54,7 @@ class LibIec61850Engine:
         self._worker: _Worker | None = None
         self._started: Deferred[int] | None = None
         self._stopping: Deferred[None] | None = None
-        self._restart: DelayedCall | None = None
-        self._failures = 0
-        self._restarts = 0
+        self._restarts = Restarts(self._reactor, self._spawn)
         self._ids = itertools.count(1)
         self._error = ""
         self._site: Site | None = None
@@ -84,7 +74,7 @@ class LibIec61850Engine:
             port=self._port,
             clients=state.clients if state else 0,
             max_clients=limits.MAX_CLIENTS,
-            restarts=self._restarts,
+            restarts=self._restarts.count,
             samples=state.samples if state else 0,
             points=state.points if state else 0,
             points_per_second=worker.rate if worker else 0.0,
@@ -123,8 +113,7 @@ class LibIec61850Engine:
     def stop(self) -> Deferred[None]:
         """Stop the worker; fires when its process has ended."""
         stopped: Deferred[None] = Deferred()
-        if self._restart is not None and self._restart.active():
-            self._restart.cancel()
+        self._restarts.stop()
         if self._worker is None:
             stopped.callback(None)
         else:
@@ -133,7 +122,6 @@ class LibIec61850Engine:
         return stopped
 
     def _spawn(self) -> None:
-        self._restart = None
         self._worker = _Worker(self, self._reactor)
 
     def greeted(self, worker: _Worker) -> None:
@@ -216,48 +204,32 @@ class LibIec61850Engine:
                 started, self._started = self._started, None
                 started.errback(LocalError("the MMS engine was stopped before it served"))
             return
-        if self._started is not None and self._failures >= self.START_TRIES:
+        if self._started is not None and self._restarts.count >= self.START_TRIES:
             started, self._started = self._started, None
             started.errback(LocalError(f"the MMS worker does not start: {reason}"))
             return
-        if worker.served_for() > self.STEADY:
-            self._failures = 0
-        delay = self.DELAYS[min(self._failures, len(self.DELAYS) - 1)]
-        self._failures += 1
-        self._restarts += 1
+        delay = self._restarts.again(worker.served_for())
         self._error = f"worker {worker.pid} ended: {reason}"
         log.error("MMS {error}; restart in {delay} s", error=self._error, delay=delay)
-        self._restart = self._reactor.callLater(delay, self._spawn)
 
 
-class _Worker(ProcessProtocol):
-    """One worker process: its pipes, its bus connection, its life signs."""
+class _Worker(Child):
+    """One worker process: its bus connection, its life signs."""
 
     def __init__(self, engine: LibIec61850Engine, reactor: PosixReactorBase) -> None:
+        super().__init__(reactor, "MMS worker", log)
         self._engine = engine
-        self._reactor = reactor
         self.modelled = False
-        self.serving = False
         self.status: frames.Status | None = None
         self.rate = 0.0
-        self._reason = ""
         self._status_time = 0.0
-        self._serving_since: float | None = None
         ours, theirs = socket.socketpair()
         with ours, theirs:
             factory = ServerFactory()
             self._bus = CoreProtocol(self._greeted, self._received, self._lost)
             factory.buildProtocol = lambda _: self._bus  # type: ignore[method-assign,assignment]
             reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
-            self._process = reactor.spawnProcess(
-                self,
-                sys.executable,
-                [sys.executable, "-m", _MODULE],
-                env=dict(os.environ),
-                childFDs={0: "w", 1: "r", 2: "r", _BUS_FD: theirs.fileno()},
-            )
-        self.pid = int(self._process.pid)
-        self._watchdog = reactor.callLater(engine.START_LIMIT, self.kill, "not serving in time")
+            self.spawn(["-m", _MODULE], {0: "w", 1: "r", 2: "r", _BUS_FD: theirs.fileno()}, engine.START_LIMIT)
 
     def send(self, frame: frames.ToWorker) -> None:
         """Send a frame."""
@@ -266,34 +238,18 @@ class _Worker(ProcessProtocol):
     def stop(self) -> None:
         """Ask the process to end, and see that it does."""
         self.send(frames.Stop())
-        self._watch(self._engine.STOP_LIMIT, "did not stop in time")
-
-    def kill(self, reason: str) -> None:
-        """End the process now."""
-        self._reason = reason
-        with suppress(ProcessExitedAlready):
-            self._process.signalProcess("KILL")
-
-    def served_for(self) -> float:
-        """Return for how many seconds clients could connect."""
-        return 0.0 if self._serving_since is None else self._reactor.seconds() - self._serving_since
-
-    def _watch(self, limit: float, reason: str) -> None:
-        if self._watchdog.active():
-            self._watchdog.cancel()
-        self._watchdog = self._reactor.callLater(limit, self.kill, reason)
+        self.watch(self._engine.STOP_LIMIT, "did not stop in time")
 
     def _greeted(self, _hello: frames.Hello) -> None:
         self._engine.greeted(self)
 
     def _received(self, frame: frames.ToCore) -> None:
         if isinstance(frame, frames.Serving):
-            self.serving = True
-            self._serving_since = self._reactor.seconds()
+            self.served()
         if isinstance(frame, frames.Status):
             self._count(frame)
         if isinstance(frame, frames.Status | frames.Serving):
-            self._watch(self._engine.SILENCE_LIMIT, f"no sign of life for {self._engine.SILENCE_LIMIT:g} s")
+            self.watch(self._engine.SILENCE_LIMIT, f"no sign of life for {self._engine.SILENCE_LIMIT:g} s")
         self._engine.received(self, frame)
 
     def _count(self, status: frames.Status) -> None:
@@ -306,24 +262,10 @@ class _Worker(ProcessProtocol):
         # The process ends by itself when the bus ends; one that cannot is killed.
         if not self._reason:
             self._reason = str(reason)
-        if self._watchdog.active():
-            self._watch(self._engine.STOP_LIMIT, self._reason)
+        if self.unwatch():
+            self.watch(self._engine.STOP_LIMIT, self._reason)
 
-    def outReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
-        """Log what the worker prints."""
-        for line in data.decode(errors="replace").splitlines():
-            log.info("MMS worker {pid}: {line}", pid=self.pid, line=line)
-
-    def errReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
-        """Log what the worker complains about."""
-        for line in data.decode(errors="replace").splitlines():
-            log.emit(LogLevel.warn, "MMS worker {pid}: {line}", pid=self.pid, line=line)
-
-    def processEnded(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
+    def ended(self, reason: str) -> None:
         """Tell the engine."""
-        if self._watchdog.active():
-            self._watchdog.cancel()
-        self.serving = False
         self._bus.close()
-        how = "exit" if isinstance(reason.value, ProcessDone) else str(reason.value)
-        self._engine.ended(self, f"{self._reason}: {how}" if self._reason else how)
+        self._engine.ended(self, reason)
