@@ -35,6 +35,8 @@ class AdpPib:
     """Between these the cost of quality falls from Kq to 0."""
     rrep_wait: int = 4
     """Seconds between the first RREQ and the RREP."""
+    rlc_enabled: bool = False
+    """Whether a neighbour of whose hearing nothing is known is asked what the link costs the other way."""
     add_reverse_link_cost: int = 0
     """Reverse cost above the forward cost where nothing is known of the reverse."""
     unicast_rreq: bool = True
@@ -103,6 +105,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "adpLowLQIValue": Attribute("low_lqi", 0x04, 0, 255, "C"),
     "adpHighLQIValue": Attribute("high_lqi", 0x05, 0, 255, "C"),
     "adpRREPWait": Attribute("rrep_wait", 0x06, 0, 255, "A"),
+    "adpRLCEnabled": Attribute("rlc_enabled", 0x09, 0, 1, "A"),
     "adpAddRevLinkCost": Attribute("add_reverse_link_cost", 0x0A, 0, 255, "C"),
     "adpUnicastRREQGenEnable": Attribute("unicast_rreq", 0x0D, 0, 1, "C"),
     "adpGroupTable": Attribute("groups", 0x0E, 0x8000, 0x9FFF, "A"),

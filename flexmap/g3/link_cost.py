@@ -18,14 +18,15 @@ def directional_cost(pib: AdpPib, lqi: int, link: Link | None) -> float:
     return cost + pib.kr * link.robo + pib.km * MODULATION_COST[link.modulation] + pib.kc * unused
 
 
-def link_cost(pib: AdpPib, lqi: int, link: Link | None, load: float) -> int:
+def link_cost(pib: AdpPib, lqi: int, link: Link | None, load: float, told: int | None = None) -> int:
     """Return the cost of a link: the worse direction, Kh for the hop, Krt for the node's load.
 
-    ``load`` is the share of the routing table in use, 0 to 1.
+    ``load`` is the share of the routing table in use, 0 to 1; ``told`` what the neighbour has told it costs the
+    other way, for want of a tone map response.
     """
     forward = directional_cost(pib, lqi, link)
-    if link is None or link.reverse_lqi is None:
-        reverse = forward + pib.add_reverse_link_cost
-    else:
+    if link is not None and link.reverse_lqi is not None:
         reverse = directional_cost(pib, link.reverse_lqi, link)
+    else:
+        reverse = forward + pib.add_reverse_link_cost if told is None else told
     return int(max(forward, reverse) + pib.krt * load) + pib.kh

@@ -6,33 +6,24 @@ better copies and answers along the best one with an RREP, from which every node
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from flexmap.g3 import loadng_message, path_discovery
 from flexmap.g3.adp_pib import AdpPib
+from flexmap.g3.discovery import Discoveries, Found, cancel
 from flexmap.g3.interface import BROADCAST, Link, MacStatus, Random, Scheduler, Timer
 from flexmap.g3.link_cost import directional_cost, link_cost
-from flexmap.g3.loadng_message import CostMessage, Kind, PathMessage, RouteError, RouteMessage
+from flexmap.g3.loadng_message import Kind, PathMessage, RouteError, RouteMessage
 from flexmap.g3.path_discovery import PathFound, Paths
-from flexmap.g3.routing import Blacklist, Route, RoutingTable, newer
+from flexmap.g3.reverse_cost import ReverseCosts
+from flexmap.g3.routing import Blacklist, Counters, Route, RoutingTable, newer
 
 MAX_COST = 0xFFFF
 MAX_HOPS = 15
-DISCOVERIES = 4
-"""Discoveries of one node under way at the same time (ours); the others wait for their turn."""
-DISCOVERIES_WAITING = 256
-RREP_GRACE = 2.0
-"""Seconds an RREP has to reach its first hop (ours)."""
-MAX_BACKOFF = 480.0
-"""Seconds; the longest a destination that was not found is taken for unreachable (ours)."""
 FORWARDS = 32
 """RREQs of different originators waiting to be passed on (ours)."""
-
-Found = Callable[[bool], object]
 
 
 class Host(path_discovery.Host, Protocol):
@@ -40,36 +31,6 @@ class Host(path_discovery.Host, Protocol):
 
     def link(self, neighbour: int) -> Link | None:
         """Return what the MAC knows of a neighbour."""
-
-
-class Counters:
-    """What has been sent and what went wrong."""
-
-    __slots__ = (
-        "discoveries",
-        "failed_discoveries",
-        "malformed",
-        "rerr",
-        "rrep",
-        "rreq",
-        "rreq_forwarded",
-        "rreq_spared",
-    )
-
-    def __init__(self) -> None:
-        self.discoveries = self.failed_discoveries = self.malformed = 0
-        self.rerr = self.rrep = self.rreq = self.rreq_forwarded = self.rreq_spared = 0
-
-
-class _Discovery:
-    __slots__ = ("destination", "repair", "retries", "timer", "waiting")
-
-    def __init__(self, destination: int, retries: int) -> None:
-        self.destination = destination
-        self.repair = False
-        self.retries = retries
-        self.timer: Timer | None = None
-        self.waiting: list[Found] = []
 
 
 class _Reply:
@@ -95,20 +56,18 @@ class Loadng:
     """LOADng of one node."""
 
     __slots__ = (
-        "_active",
-        "_blacklist",
-        "_failures",
+        "_discoveries",
         "_forwards",
         "_host",
         "_last_rerr",
-        "_last_rreq",
         "_paths",
         "_pib",
-        "_queue",
         "_random",
         "_replies",
         "_scheduler",
+        "blacklist",
         "counters",
+        "reverse",
         "sequence",
         "table",
     )
@@ -122,12 +81,9 @@ class Loadng:
         self.counters = Counters()
         self.sequence = random.randrange(0x10000)
         """Of the next RREQ or RREP. Must go on, never back: others believe the newest."""
-        self._blacklist = Blacklist()
-        self._active: dict[int, _Discovery] = {}
-        self._queue: deque[_Discovery] = deque()
-        self._last_rreq: dict[int, float] = {}
-        self._failures: dict[int, tuple[int, float]] = {}
-        """Discoveries in a row that failed, and until when there is no other."""
+        self.blacklist = Blacklist()
+        self._discoveries = Discoveries(self, pib, scheduler, self.counters)
+        self.reverse = ReverseCosts(host, pib, scheduler)
         self._last_rerr = float("-inf")
         self._replies: dict[int, _Reply] = {}
         self._forwards: dict[int, _Forward] = {}
@@ -135,19 +91,16 @@ class Loadng:
 
     def clear(self) -> None:
         """Forget every route and everything under way, as when leaving a PAN; waiting calls get ``False``."""
-        discoveries = [*self._active.values(), *self._queue]
-        timers = [discovery.timer for discovery in discoveries]
-        timers += [entry.timer for entry in self._replies.values()]
+        timers = [entry.timer for entry in self._replies.values()]
         timers += [entry.timer for entry in self._forwards.values()]
         for timer in timers:
-            _cancel(timer)
-        for table in (self._active, self._replies, self._forwards, self._last_rreq, self._failures):
-            table.clear()
-        self._queue.clear()
+            cancel(timer)
+        self._replies.clear()
+        self._forwards.clear()
+        self.reverse.clear()
         self.table.clear()
-        self._blacklist.clear()
-        for discovery in discoveries:
-            _tell(discovery, found=False)
+        self.blacklist.clear()
+        self._discoveries.clear()
         self._paths.clear()
 
     # Routes
@@ -167,7 +120,7 @@ class Loadng:
     def announce(self, destination: int) -> None:
         """Send an RREQ along a route that is known: all on the way, and the destination, learn the way back."""
         if self._pib.unicast_rreq and self.route(destination) is not None:
-            self._ask(destination, unicast=True)
+            self.ask(destination, unicast=True)
 
     def link_failed(self, destination: int, next_hop: int) -> None:
         """Forget the route to a destination if it goes through a neighbour that did not acknowledge."""
@@ -178,58 +131,15 @@ class Loadng:
     # Route discovery
 
     def discover(self, destination: int, done: Found, *, repair: bool = False) -> None:
-        """Look for a route; ``done`` learns whether one was found, after at most as long as the retries take.
+        """Look for a route, see :meth:`flexmap.g3.discovery.Discoveries.discover`."""
+        self._discoveries.discover(destination, done, repair=repair)
 
-        For adpRREQWait after a discovery has failed, twice as long after each further one, it is no at once.
-        """
-        if self._failures.get(destination, (0, 0.0))[1] > self._scheduler.seconds():
-            done(False)
-            return
-        discovery = self._active.get(destination)
-        if discovery is None:
-            discovery = next((entry for entry in self._queue if entry.destination == destination), None)
-        if discovery is None:
-            if len(self._queue) >= DISCOVERIES_WAITING:
-                done(False)
-                return
-            discovery = _Discovery(destination, self._pib.rreq_retries)
-            self._queue.append(discovery)
-        discovery.waiting.append(done)
-        discovery.repair |= repair
-        self._next_discovery()
+    def answering(self, destination: int) -> bool:
+        """Return whether an RREP to a destination is due."""
+        return destination in self._replies
 
-    def _next_discovery(self) -> None:
-        while self._queue and len(self._active) < DISCOVERIES:
-            discovery = self._queue.popleft()
-            if self.route(discovery.destination) is not None:
-                _tell(discovery, found=True)
-                continue
-            self._active[discovery.destination] = discovery
-            self.counters.discoveries += 1
-            now = self._scheduler.seconds()
-            wait = self._last_rreq.get(discovery.destination, float("-inf")) + self._pib.rreq_wait - now
-            if discovery.destination in self._replies:
-                # It has just asked for this node: the RREP will show whether its way carries.
-                wait = max(wait, self._pib.rrep_wait + RREP_GRACE)
-            if wait > 0:
-                discovery.timer = self._scheduler.callLater(wait, self._request, discovery, self._pib.unicast_rreq)
-            else:
-                self._request(discovery, unicast=self._pib.unicast_rreq)
-
-    def _request(self, discovery: _Discovery, unicast: bool) -> None:
-        if self.route(discovery.destination) is not None:
-            self._end(discovery, found=True)
-            return
-        now = self._scheduler.seconds()
-        if len(self._last_rreq) > DISCOVERIES_WAITING:
-            horizon = now - self._pib.rreq_wait
-            self._last_rreq = {key: at for key, at in self._last_rreq.items() if at > horizon}
-        self._last_rreq[discovery.destination] = now
-        discovery.timer = self._scheduler.callLater(2 * self._pib.net_traversal_time, self._unanswered, discovery)
-        # A repair must not follow routes that may lead through the broken link.
-        self._ask(discovery.destination, unicast=unicast and not discovery.repair, repair=discovery.repair)
-
-    def _ask(self, destination: int, *, unicast: bool, repair: bool = False) -> None:
+    def ask(self, destination: int, *, unicast: bool, repair: bool = False) -> None:
+        """Send an RREQ: along routes that are known on the way, or to everyone."""
         message = RouteMessage(
             Kind.RREQ,
             destination,
@@ -242,36 +152,6 @@ class Loadng:
         )
         self.counters.rreq += 1
         self._pass_on(message)
-
-    def _unanswered(self, discovery: _Discovery) -> None:
-        if discovery.retries:
-            discovery.retries -= 1
-            self._request(discovery, unicast=False)
-            return
-        self.counters.failed_discoveries += 1
-        self._failed(discovery.destination)
-        self._end(discovery, found=False)
-
-    def _failed(self, destination: int) -> None:
-        now = self._scheduler.seconds()
-        count = self._failures.pop(destination, (0, 0.0))[0] + 1
-        if len(self._failures) >= DISCOVERIES_WAITING:
-            del self._failures[next(iter(self._failures))]
-        backoff = min(self._pib.rreq_wait * 2.0 ** min(count - 1, 8), MAX_BACKOFF)
-        self._failures[destination] = (count, now + backoff)
-
-    def _reached(self, destination: int) -> None:
-        discovery = self._active.get(destination)
-        if discovery is not None:
-            self._end(discovery, found=True)
-
-    def _end(self, discovery: _Discovery, *, found: bool) -> None:
-        _cancel(discovery.timer)
-        if found:
-            self._failures.pop(discovery.destination, None)
-        self._active.pop(discovery.destination, None)
-        _tell(discovery, found=found)
-        self._next_discovery()
 
     # Messages
 
@@ -287,7 +167,7 @@ class Loadng:
         elif isinstance(message, PathMessage):
             self._paths.message(message, self._cost(neighbour, lqi))
         else:
-            self._cost_message(message, neighbour, lqi)
+            self.reverse.message(message, neighbour, directional_cost(self._pib, lqi, self._host.link(neighbour)))
 
     def _route_message(self, message: RouteMessage, neighbour: int, lqi: int) -> None:
         own = self._host.short_address
@@ -295,7 +175,7 @@ class Loadng:
         request = message.kind == Kind.RREQ
         if message.originator == own or message.hop_limit == 0 or message.hop_count == MAX_HOPS:
             return
-        if request and self._blacklist.holds(neighbour, now):
+        if request and self.blacklist.holds(neighbour, now):
             return
         waiting = self._forwards.get(message.originator)
         if request and waiting is not None and waiting.message.sequence == message.sequence:
@@ -308,16 +188,31 @@ class Loadng:
             and not newer(message.sequence, known.sequence)
         ):
             return
+        if self._in_the_dark(message, neighbour) and self.reverse.hold(
+            neighbour, lambda: self._take(message, neighbour, lqi)
+        ):
+            return
+        self._take(message, neighbour, lqi)
+
+    def _in_the_dark(self, message: RouteMessage, neighbour: int) -> bool:
+        """Return whether the neighbour is to be asked how it hears this node (adpRLCEnabled)."""
+        if not self._pib.rlc_enabled or message.metric != self._pib.metric_type:
+            return False
+        link = self._host.link(neighbour)
+        return link is None or link.reverse_lqi is None
+
+    def _take(self, message: RouteMessage, neighbour: int, lqi: int) -> None:
+        """Learn from a route message, and pass it on or answer it if it shows a better way."""
         message = self._over_link(message, neighbour, lqi)
         if not self._learn(message, neighbour, lqi):
             return
-        if message.destination != own:
+        if message.destination != self._host.short_address:
             if message.hop_limit:
                 self._forward(message, lqi)
-        elif request:
+        elif message.kind == Kind.RREQ:
             self._reply_later(message)
         else:
-            self._reached(message.originator)
+            self._discoveries.reached(message.originator)
 
     def _over_link(self, message: RouteMessage, neighbour: int, lqi: int) -> RouteMessage:
         """Return the message as it goes on: one hop further, the link it came over added."""
@@ -358,7 +253,8 @@ class Loadng:
         return True
 
     def _cost(self, neighbour: int, lqi: int) -> int:
-        return link_cost(self._pib, lqi, self._host.link(neighbour), len(self.table) / self.table.size)
+        load = len(self.table) / self.table.size
+        return link_cost(self._pib, lqi, self._host.link(neighbour), load, self.reverse.known(neighbour))
 
     def _expiry(self) -> float:
         return self._scheduler.seconds() + 60 * self._pib.routing_ttl
@@ -453,13 +349,13 @@ class Loadng:
         def confirm(status: MacStatus) -> None:
             now = self._scheduler.seconds()
             if status is MacStatus.NO_ACK:
-                self._blacklist.add(next_hop, now + 60 * self._pib.blacklist_ttl)
+                self.blacklist.add(next_hop, now + 60 * self._pib.blacklist_ttl)
                 self.link_failed(destination, next_hop)
             elif status is MacStatus.SUCCESS:
                 back = self.table.find(destination, now, bidirectional=False)
                 if back is not None and back.next_hop == next_hop:
                     back.bidirectional = True
-                    self._reached(destination)
+                    self._discoveries.reached(destination)
 
         self._host.send_loadng(next_hop, message.encode(), confirm)
 
@@ -492,29 +388,3 @@ class Loadng:
     def discover_path(self, destination: int, done: PathFound) -> None:
         """Ask which nodes packets pass on their way to a destination and back, see :meth:`Paths.discover`."""
         self._paths.discover(destination, done)
-
-    # Route cost
-
-    def _cost_message(self, message: CostMessage, neighbour: int, lqi: int) -> None:
-        """Answer with what the link costs in the direction the request came; replies we do not ask for."""
-        own = self._host.short_address
-        if (
-            message.kind != Kind.COST_REQUEST
-            or message.destination != own
-            or message.metric != self._pib.metric_type
-        ):
-            return
-        cost = min(int(directional_cost(self._pib, lqi, self._host.link(neighbour))), 0xFF)
-        reply = CostMessage(Kind.COST_REPLY, message.originator, own, message.metric, cost)
-        self._host.send_loadng(neighbour, reply.encode(), None)
-
-
-def _cancel(timer: Timer | None) -> None:
-    if timer is not None and timer.active():
-        timer.cancel()
-
-
-def _tell(discovery: _Discovery, *, found: bool) -> None:
-    waiting, discovery.waiting = discovery.waiting, []
-    for done in waiting:
-        done(found)

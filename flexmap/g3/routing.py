@@ -1,4 +1,4 @@
-"""The routing table and the blacklist of LOADng in G3-PLC."""
+"""The routing table, the blacklist and the counters of LOADng in G3-PLC."""
 
 from __future__ import annotations
 
@@ -19,6 +19,25 @@ all of a cleared table, would go unheard for adpRoutingTableEntryTTL.
 def newer(sequence: int, than: int) -> bool:
     """Return whether a 16-bit sequence number comes after another, across the wrap and over a restart."""
     return (than - sequence) & 0xFFFF >= STALE
+
+
+class Counters:
+    """What has been sent and what went wrong."""
+
+    __slots__ = (
+        "discoveries",
+        "failed_discoveries",
+        "malformed",
+        "rerr",
+        "rrep",
+        "rreq",
+        "rreq_forwarded",
+        "rreq_spared",
+    )
+
+    def __init__(self) -> None:
+        self.discoveries = self.failed_discoveries = self.malformed = 0
+        self.rerr = self.rrep = self.rreq = self.rreq_forwarded = self.rreq_spared = 0
 
 
 class Route:
