@@ -180,6 +180,11 @@ class Association:
         """The client has proven that it knows a secret."""
         return self._services.proven
 
+    @property
+    def waiting(self) -> bool:
+        """A response will come late."""
+        return self._services.waiting
+
     def release(self, apdu: bytes) -> bytes:
         """Return the RLRE to an RLRQ; raises AcseError, AxdrError or SecurityError if it is not the client's."""
         request = acse.decode_release(apdu)

@@ -73,6 +73,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Associations open at once on one connection."""
     max_all_associations: int = 1 << 16
     """Associations open at once on all connections; on all UDP peers it is a quarter of that."""
+    max_unproven_associations: int = 1 << 13
+    """Associations that no secret has opened, on all connections; the oldest makes room for a new one."""
     max_list: int = 256
     """Attributes or methods that one request names."""
     max_long_value: int = 1 << 18

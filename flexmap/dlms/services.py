@@ -107,6 +107,11 @@ class Services:
         """The client has proven that it knows a secret."""
         return self.hls is None and self._client.mechanism != Mechanism.NONE
 
+    @property
+    def waiting(self) -> bool:
+        """An action waits for its meter."""
+        return self._waiting is not None
+
     def respond(self, apdu: bytes) -> bytes:
         """Return the response to a plain request; empty when none is due (now)."""
         # The way of nearly all requests: GET normal without selective access, a value that fits.

@@ -206,13 +206,34 @@ def test_a_long_value_that_may_not_be_written_is_refused_with_its_first_block():
 def test_associations_are_bounded_over_all_connections_and_made_free_again():
     server, _ = toy_server(limits=Limits(max_all_associations=2))
     lines = [server.connection(lambda _: None) for _ in range(3)]
-    opening = wrapper.encode(16, SAP, NONE_AARQ)
+    opening = wrapper.encode(2, SAP, LLS)
     assert [ACCEPTED in connection.receive(opening) for connection in lines] == [True, True, False]
     assert ACCEPTED in lines[0].receive(opening)  # again: it takes no second place
     lines[0].close()
     assert ACCEPTED in lines[2].receive(opening)
-    lines[1].receive(wrapper.encode(16, SAP, b"\x62\x00"))
+    lines[1].receive(wrapper.encode(2, SAP, b"\x62\x00"))
     assert ACCEPTED in server.connection(lambda _: None).receive(opening)
+
+
+def test_whoever_proves_nothing_makes_room_and_drives_out_nobody_who_did():
+    """Half-open associations of an attacker must not keep honest clients out, nor cost memory without end."""
+    server, _ = toy_server(limits=Limits(max_all_associations=40, max_unproven_associations=10))
+    honest = [server.connection(lambda _: None) for _ in range(5)]
+    for connection in honest:
+        assert ACCEPTED in connection.receive(wrapper.encode(2, SAP, LLS))
+    crowd = [server.connection(lambda _: None) for _ in range(200)]
+    for connection in crowd:
+        assert ACCEPTED in connection.receive(wrapper.encode(16, SAP, NONE_AARQ))
+    assert sum(connection.associations for connection in crowd) <= 10
+    assert server._pool.used <= 15
+    read = wrapper.encode(2, SAP, GET_NAME)
+    assert all(connection.receive(read)[8:12].hex() == "c401c100" for connection in honest)
+    assert crowd[0].receive(wrapper.encode(16, SAP, GET_NAME))[8:].hex() == NOT_ALLOWED
+    assert crowd[-1].receive(wrapper.encode(16, SAP, GET_NAME))[8:12].hex() == "c401c100"
+    for connection in (*crowd, *honest):
+        connection.close()
+    assert server._pool.used == 0
+    assert not server._pool._unproven
 
 
 def test_many_small_requests_at_once_leave_a_turn_to_others():

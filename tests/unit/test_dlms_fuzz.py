@@ -35,6 +35,8 @@ def storm(server, connection, chance, count, clients=(3, 16, 1)):
         with contextlib.suppress(wrapper.WrapperError):
             replies += bool(line.receive(frame))
         slowest = max(slowest, time.perf_counter() - start)
+        if line is not connection:
+            line.close()
     return slowest, replies
 
 

@@ -13,8 +13,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from flexmap.dlms.server import Connection, Server
+from flexmap.dlms.server import Server
 from flexmap.dlms.wrapper import WrapperError
+from flexmap.dlms.wrapper_server import Connection
 from flexmap.faces.dlms.throttle import Throttle
 
 log = Logger(namespace="flexmap.dlms")

@@ -1,0 +1,149 @@
+"""The associations of one peer, whatever the transport, and the bound on all of them together."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flexmap.dlms import acse
+from flexmap.dlms import apdu as pdu
+from flexmap.dlms.acse import AcseError
+from flexmap.dlms.apdu import ServiceError, StateError
+from flexmap.dlms.axdr import AxdrError
+from flexmap.dlms.profile import EventKind, Limits
+from flexmap.dlms.security import SecurityError
+
+if TYPE_CHECKING:
+    from flexmap.dlms.association import Association
+    from flexmap.dlms.server import Server
+
+NO_ASSOCIATION = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE)
+TOO_LONG = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.PDU_TOO_LONG)
+_OPENING = (b"\x60", b"\x62")
+"""AARQ and RLRQ: what opens and ends associations."""
+
+
+class Pool:
+    """How many associations some peers hold together, and the most that they may.
+
+    With ``most_unproven``, associations that no secret has opened make room: the oldest of them for a new one.
+    """
+
+    __slots__ = ("_unproven", "most", "most_unproven", "used")
+
+    def __init__(self, most: int, most_unproven: int | None = None) -> None:
+        self.most = most
+        self.most_unproven = most_unproven
+        self.used = 0
+        # The oldest first. One that has proven itself since is found out when its turn comes.
+        self._unproven: OrderedDict[tuple[int, bytes], Peer] = OrderedDict()
+
+    @property
+    def full(self) -> bool:
+        """There is room for no other one."""
+        return self.used >= self.most
+
+    def make_room(self) -> bool:
+        """Return whether another one can come; the oldest unproven one goes if there are too many."""
+        if self.most_unproven is not None and (self.full or len(self._unproven) >= self.most_unproven):
+            while self._unproven:
+                (_, key), peer = self._unproven.popitem(last=False)
+                if not peer.proven(key):
+                    peer.drop(key)
+                    break
+        return not self.full
+
+    def enter(self, peer: Peer, key: bytes) -> None:
+        """Count an association."""
+        self.used += 1
+        if self.most_unproven is not None:
+            self._unproven[id(peer), key] = peer
+
+    def leave(self, peer: Peer, key: bytes) -> None:
+        """Count an association no more."""
+        self.used -= 1
+        self._unproven.pop((id(peer), key), None)
+
+
+class Peer:
+    """The associations of one peer: of a TCP connection, a UDP address, an HDLC line.
+
+    Each has a key of the transport's own, made of the addresses as they stand in its frames. ``deliver`` takes
+    the key and a response that comes late.
+    """
+
+    __slots__ = ("_deliver", "_limits", "_open", "_pool", "_server")
+
+    def __init__(
+        self, server: Server, pool: Pool, limits: Limits, deliver: Callable[[bytes, bytes], None]
+    ) -> None:
+        self._server = server
+        self._pool = pool
+        self._limits = limits
+        self._deliver = deliver
+        self._open: dict[bytes, Association] = {}
+
+    def __len__(self) -> int:
+        """Return the number of open and half-open associations."""
+        return len(self._open)
+
+    def answer(self, key: bytes, client_sap: int, server_sap: int, apdu: bytes) -> bytes:
+        """Return the response to an APDU, empty if none is due (now)."""
+        association = self._open.get(key)
+        if association is not None and apdu[:1] not in _OPENING:
+            return association.handle(apdu) if len(apdu) <= self._limits.max_pdu else TOO_LONG
+        if not apdu:
+            return b""
+        if apdu[0] == acse.AARQ:
+            return self._associate(key, client_sap, server_sap, apdu)
+        if apdu[0] != acse.RLRQ:
+            return NO_ASSOCIATION
+        return self._release(key, client_sap, server_sap, apdu)
+
+    def proven(self, key: bytes) -> bool:
+        """Return whether there is an association of that key that a secret has opened."""
+        association = self._open.get(key)
+        return association is not None and association.proven
+
+    def waiting(self, key: bytes) -> bool:
+        """Return whether a response will come late."""
+        association = self._open.get(key)
+        return association is not None and association.waiting
+
+    def drop(self, key: bytes) -> None:
+        """End an association, if there is one of that key."""
+        association = self._open.pop(key, None)
+        if association is not None:
+            self._pool.leave(self, key)
+            association.close()
+
+    def close(self) -> None:
+        """End all associations: the peer is gone."""
+        for key in list(self._open):
+            self.drop(key)
+
+    def _associate(self, key: bytes, client_sap: int, server_sap: int, apdu: bytes) -> bytes:
+        known = key in self._open
+        full = not known and (len(self._open) >= self._limits.max_associations or not self._pool.make_room())
+        association, aare = self._server.open(client_sap, server_sap, apdu, limits=self._limits, full=full)
+        if association is None:
+            return aare
+        self.drop(key)
+        association.deliver = lambda reply: self._deliver(key, reply)
+        self._open[key] = association
+        self._pool.enter(self, key)
+        return aare
+
+    def _release(self, key: bytes, client_sap: int, server_sap: int, apdu: bytes) -> bytes:
+        association = self._open.get(key)
+        if association is None:
+            return acse.encode_release(acse.Release(reason=0), acse.RLRE)
+        try:
+            reply = association.release(apdu)
+        except (AcseError, AxdrError, SecurityError) as error:
+            self._server.report(EventKind.PROTOCOL_ERROR, client_sap, server_sap, f"release: {error}")
+            return NO_ASSOCIATION
+        self.drop(key)
+        self._server.report(EventKind.RELEASED, client_sap, server_sap, "")
+        return reply
