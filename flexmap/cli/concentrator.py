@@ -10,6 +10,7 @@ from flexmap.cli.demo import state_home
 from flexmap.cli.output import log_options
 from flexmap.g3.phy import BANDS
 from flexmap.gateway import config as configuration
+from flexmap.gateway.attached import READY
 from flexmap.gateway.concentrator import Options, run
 from flexmap.gateway.demo import DemoOptions, write_config
 from flexmap.sources.concentrator.port import parse_port
@@ -88,5 +89,5 @@ def concentrator(
         options,
         log_level=log_level,
         json_log=json_log,
-        ready=lambda where: click.echo(f"shell: {where}"),
+        ready=lambda where, summary: click.echo(f"{summary}\n{READY}{where}"),
     )

@@ -6,6 +6,7 @@ import contextlib
 import os
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import SystemRandom
@@ -278,6 +279,13 @@ class Process:
         self._stops = [stop, saving.stop, clock.stop, self.save]
         return where
 
+    def summary(self) -> str:
+        """Return who is in the PAN, for people to read."""
+        routes = [self._pan.route(member.short_address) for member in self._pan.members()]
+        hops = Counter(route.hops for route in routes if route is not None)
+        away = ", ".join(f"{count} at {number} hop{'s' * (number > 1)}" for number, count in sorted(hops.items()))
+        return f"{len(routes)} of {len(self.street.nodes)} meters in the PAN" + (f": {away}" if away else "")
+
     def stop(self) -> None:
         """Stop, and keep what there is."""
         while self._stops:
@@ -321,9 +329,12 @@ def run(
     *,
     log_level: str = "warn",
     json_log: bool = False,
-    ready: Callable[[str], object] = lambda _where: None,
+    ready: Callable[[str, str], object] = lambda _where, _summary: None,
 ) -> None:
-    """Serve until interrupted; ``ready`` learns where the shell is. Raises FlexmapError if it cannot begin."""
+    """Serve until interrupted; ``ready`` learns where the shell is, and who is in the PAN.
+
+    Raises FlexmapError if it cannot begin.
+    """
     begin_log(log_level, as_json=json_log)
     reactor = cast("PosixReactorBase", global_reactor)
     process = Process(reactor, meters, load, options)
@@ -331,7 +342,8 @@ def run(
 
     def begin() -> None:
         try:
-            ready(process.start())
+            where = process.start()
+            ready(where, process.summary())
             if options.attached:
                 TerminalTransport(reactor, _Attachment(reactor), 0)
         except FlexmapError as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.posixbase import PosixReactorBase
@@ -62,16 +62,17 @@ def run(
     *,
     log_level: str = "info",
     json_log: bool = False,
+    beside: Companion | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until interrupted; ``ready`` is called once clients can connect.
+    """Serve until interrupted, and run what is ``beside``; ``ready`` is called once clients can connect.
 
     Raises FlexmapError if the site cannot be served.
     """
     begin_log(log_level, as_json=json_log)
     reactor = cast("PosixReactorBase", global_reactor)
     failures: list[BaseException] = []
-    service = Service(reactor, config, secrets)
+    service = Service(reactor, config, secrets, beside)
 
     def failed(failure: Failure) -> None:
         if service.stopping:
@@ -106,13 +107,30 @@ def begin_log(level: str, *, as_json: bool) -> None:
     globalLogBeginner.beginLoggingTo([chosen], redirectStandardIO=False)
 
 
+class Companion(Protocol):
+    """What runs beside the site, such as the concentrator that a source reads."""
+
+    def start(self) -> Deferred[None]:
+        """Start; fires when sources can use it, fails with FlexmapError if it cannot start."""
+
+    def stop(self) -> Deferred[None]:
+        """Stop; fires when it has ended."""
+
+
 class Service:
     """All parts of a running site."""
 
-    def __init__(self, reactor: PosixReactorBase, config: Config, secrets: Mapping[str, Secret]) -> None:
+    def __init__(
+        self,
+        reactor: PosixReactorBase,
+        config: Config,
+        secrets: Mapping[str, Secret],
+        beside: Companion | None = None,
+    ) -> None:
         self._reactor = reactor
         self._config = config
         self._secrets = secrets
+        self._beside = beside
         self.metrics = Metrics()
         self._stops: list[Callable[[], object]] = []
         """What undoes each step of the start, in its order."""
@@ -127,6 +145,7 @@ class Service:
         mms_engines.check_limits(config.mms.engine, config.site)
         scl = generate(config.site, FileKind.CID, address=Address(host=config.mms.host, port=config.mms.port))
         store = self._store = self._open_store()
+        companion = self._begin_beside()
         gateway = Gateway(self._reactor, config.site, store, self.metrics)
         last = store.last_samples()
         gateway.resume(list(last.values()))
@@ -141,6 +160,7 @@ class Service:
             self._stops.append(face.stop)
             await face.start()
         self._serve_web()
+        await companion
         gateway.start()
         self._stops.append(gateway.stop)
         for source in gateway.sources:
@@ -165,6 +185,13 @@ class Service:
         parts = {name: {"healthy": well, **figures} for name, (well, figures) in faces.items()}
         parts["store"] = {"healthy": not failing, "error": failing}
         return all(part["healthy"] for part in parts.values()) and not self.stopping, parts
+
+    def _begin_beside(self) -> Deferred[None]:
+        """Start what runs beside the site: after the store has made sure that nobody else serves it."""
+        if self._beside is None:
+            return succeed(None)
+        self._stops.append(self._beside.stop)
+        return self._beside.start()
 
     def _open_store(self) -> Store:
         section = self._config.store
