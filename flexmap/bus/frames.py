@@ -10,7 +10,7 @@ import msgspec
 
 from flexmap.model import Command, CommandResult, Sample, Site
 
-VERSION = 1
+VERSION = 2
 
 
 class Frame(msgspec.Struct, frozen=True, tag_field="frame"):

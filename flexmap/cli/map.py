@@ -6,7 +6,7 @@ import click
 
 from flexmap.cli import output
 from flexmap.mapping import cdc, units
-from flexmap.mapping.table import load_builtin
+from flexmap.mapping.table import load_products
 from flexmap.model import ConfigurationError, MeterType, Part, Point
 
 HEAD = ("Point", "OBIS", "Class", "Type", "Scaler", "Unit", "IEC 61850", "CDC", "Title")
@@ -18,9 +18,9 @@ _SIGNS = {Part.NET: "", Part.PLUS: "+", Part.MINUS: "-"}
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def map_command(meter_type: str | None, as_json: bool) -> None:
     """Print the map of METER_TYPE: OBIS code and logical node of every point; without it, the types."""
-    types = load_builtin()
+    types = load_products()
     if meter_type is None:
-        rows = [(name, found.title, len(found.points) + len(found.identity)) for name, found in types.items()]
+        rows = [(name, found.title, len(found.served) + len(found.identity)) for name, found in types.items()]
         output.show(("Type", "Title", "Points"), rows, as_json)
         return
     if meter_type not in types:
@@ -30,7 +30,7 @@ def map_command(meter_type: str | None, as_json: bool) -> None:
 
 def rows_of(meter_type: MeterType) -> list[tuple[object, ...]]:
     """Return a row of the table for each point of the type."""
-    return [_row(point) for point in (*meter_type.points, *meter_type.identity)]
+    return [_row(point) for point in (*meter_type.served, *meter_type.identity)]
 
 
 def _row(point: Point) -> tuple[object, ...]:

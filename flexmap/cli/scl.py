@@ -9,7 +9,7 @@ import click
 
 from flexmap.cli import output
 from flexmap.gateway import config
-from flexmap.mapping.table import load_builtin
+from flexmap.mapping.table import load_products
 from flexmap.model import ConfigurationError
 from flexmap.scl.abilities import ENGINES
 from flexmap.scl.check import Severity
@@ -80,8 +80,8 @@ def check(file: Path, as_json: bool, schema: Path | None, engine: str) -> None:
     "-o", "--output", "folder", default="scl", show_default=True, type=_FOLDER, help="Folder to write to."
 )
 def icd(folder: Path) -> None:
-    """Write the product ICD of each built-in meter type."""
-    for meter_type in load_builtin().values():
+    """Write the product ICD of each built-in meter type, alone and behind a concentrator."""
+    for meter_type in load_products().values():
         target = folder / f"{meter_type.id}.icd"
         output.write(target, product_icd(meter_type))
         click.echo(f"{target}: {meter_type.title}")

@@ -113,7 +113,7 @@ def verify_meter(site: Site, meter: Meter, dlms: DlmsConnection, mms: MmsClient)
 
 def _names(meter_type: MeterType, meter: Meter) -> list[tuple[Point, Reference]]:
     names = []
-    for point in (*meter_type.points, *meter_type.identity):
+    for point in (*meter_type.served, *meter_type.identity):
         names.append((point, point.reference_for(meter.direction)))
         if point.control is not None:
             names.append((point, point.control))

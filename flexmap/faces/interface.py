@@ -20,7 +20,7 @@ class Face(Protocol):
         """Serve from now on; fires when clients can connect."""
 
     def update(self, samples: Sequence[Sample]) -> None:
-        """Serve these samples from now on, at most one for each meter."""
+        """Serve these samples from now on, at most one for each meter and one for each channel."""
 
     def event(self, event: Event) -> None:
         """Take note of an event of a meter."""

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from flexmap.mapping.table import behind, load_builtin, load_channels, load_products
 from flexmap.mapping.table import load as load_table
-from flexmap.mapping.table import load_builtin
 from flexmap.model import ConfigurationError, Direction, Meter, MeterType, Site
 from flexmap.sources.concentrator.port import parse_port
 
@@ -239,10 +239,10 @@ def parse(text: str, path: Path) -> Config:
     except msgspec.DecodeError as error:
         remedy = "docs/configuration.md lists every entry"
         raise ConfigurationError(str(error), where=str(path), remedy=remedy) from None
-    types = load_builtin()
+    types, products = load_builtin(), load_products()
     for name in file.meter_types:
         meter_type = load_table(path.parent / name)
-        if meter_type.id in types:
+        if meter_type.id in types or meter_type.id in products:
             what, remedy = f"there is a meter type '{meter_type.id}' already", "give it an id of its own"
             raise ConfigurationError(what, where=f"{path.parent / name}: [meter-type] id", remedy=remedy)
         types[meter_type.id] = meter_type
@@ -259,11 +259,22 @@ def parse(text: str, path: Path) -> Config:
     )
 
 
+CHANNEL = "g3-plc"
+"""What is between a concentrator and its meters."""
+
+
 def _site(file: _File, types: dict[str, MeterType]) -> Site:
+    """Return the site; meters behind a concentrator have the points of the channel to them too."""
+    channel = load_channels()[CHANNEL]
+    concentrators = {source.name for source in file.source if isinstance(source, ConcentratorSection)}
+    served = {
+        (name, far): behind(types[name], channel) if far else types[name]
+        for name, far in {(meter.type, meter.source in concentrators): None for meter in file.meter}
+    }
     meters = tuple(
         Meter(
             id=meter.id,
-            type=meter.type,
+            type=served[meter.type, meter.source in concentrators].id,
             ld=meter.ld,
             sap=meter.sap,
             direction=meter.direction,
@@ -273,12 +284,11 @@ def _site(file: _File, types: dict[str, MeterType]) -> Site:
         )
         for meter in file.meter
     )
-    used = {meter.type for meter in meters}
     return Site(
         name=file.site.name,
         ied=file.site.ied,
         meters=meters,
-        types={name: meter_type for name, meter_type in types.items() if name in used},
+        types={meter_type.id: meter_type for meter_type in served.values()},
         vendor=file.site.vendor,
         revision=file.site.revision,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from twisted.internet import defer
@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from flexmap.faces.interface import Face
 from flexmap.gateway.metrics import Metrics
+from flexmap.gateway.present import Present
 from flexmap.mapping import quality as rules
 from flexmap.model import Command, CommandResult, Event, Sample, Site
 from flexmap.sources.interface import Source
@@ -48,19 +49,26 @@ class Gateway:
         self._faces: list[Face] = []
         self._sources: dict[str, Source] = {}
         self._max_age: dict[str, float] = {}
-        self._old: set[str] = set()
         self._meters = {meter.id: meter for meter in site.meters}
-        self.last: dict[str, Sample] = {
-            meter.id: rules.never_read(meter.id, len(site.type_of(meter).points)) for meter in site.meters
-        }
-        self._arrived: dict[str, float] = {}
+        self._live = {meter.id: site.type_of(meter).live for meter in site.meters}
+        """Place of the point that says whether a meter can be reached, in a sample of its channel."""
+        widths = [(meter.id, site.type_of(meter)) for meter in site.meters]
+        self._present = Present(rules.never_read(meter, len(its.points)) for meter, its in widths)
+        self._channels = Present(
+            rules.never_read(meter, len(its.channel), channel=True) for meter, its in widths if its.channel
+        )
         self._age_check = LoopingCall(self._check_age)
         self._age_check.clock = cast("IReactorTime", reactor)
 
+    @property
+    def last(self) -> Mapping[str, Sample]:
+        """The sample served of each meter."""
+        return self._present.last
+
     def add_face(self, face: Face) -> None:
-        """Serve every further sample on the face, and the last one of each meter at once."""
+        """Serve every further sample on the face, and the last one of each meter and channel at once."""
         self._faces.append(face)
-        face.update(list(self.last.values()))
+        face.update([*self._present.last.values(), *self._channels.last.values()])
 
     def add_source(self, name: str, source: Source, max_age: float) -> None:
         """Take samples from a source; its values are old after ``max_age`` seconds."""
@@ -75,9 +83,8 @@ class Gateway:
     def resume(self, samples: Sequence[Sample]) -> None:
         """Begin with the samples that the store kept from before: served as old until a source renews them."""
         for sample in samples:
-            if sample.meter in self.last:
-                self.last[sample.meter] = rules.age(sample)
-                self._old.add(sample.meter)
+            if sample.meter in self._meters:
+                self._present.resume(sample)
 
     def start(self) -> None:
         """Watch the age of values from now on."""
@@ -89,22 +96,28 @@ class Gateway:
             self._age_check.stop()
 
     def accept(self, samples: Sequence[Sample]) -> None:
-        """Take samples from a source: all are stored; those newer than the last are served."""
+        """Take samples from a source: those of meters are stored; those newer than the last are served."""
         now = self._reactor.seconds()
-        newest: dict[str, Sample] = {}
         known = self._of_this_site(samples)
-        for sample in known:
-            if sample.time > self.last[sample.meter].time or sample.meter in self._old:
-                self.last[sample.meter] = newest[sample.meter] = sample
-                self._arrived[sample.meter] = now
-                self._old.discard(sample.meter)
-        self._store.append(known)
-        self._serve(list(newest.values()))
-        self._metrics.accepted.inc(len(known))
-        if newest:
-            self._metrics.latency.observe(
-                max(0.0, self._reactor.seconds() - min(s.time for s in newest.values()) / 1000)
-            )
+        of_meters = [sample for sample in known if not sample.channel]
+        newest = {sample.meter: sample for sample in of_meters if self._present.take(sample, now)}
+        channels = {
+            sample.meter: sample for sample in known if sample.channel and self._channels.take(sample, now)
+        }
+        for sample in channels.values():
+            lost = self._present.lose(sample.meter) if self._is_silent(sample) else None
+            if lost is not None:
+                newest[lost.meter] = lost
+        self._store.append(of_meters)
+        self._serve([*newest.values(), *channels.values()])
+        self._metrics.accepted.inc(len(of_meters))
+        fresh = [sample.time for name, sample in newest.items() if name not in self._present.old]
+        if fresh:
+            self._metrics.latency.observe(max(0.0, self._reactor.seconds() - min(fresh) / 1000))
+
+    def _is_silent(self, channel: Sample) -> bool:
+        place = self._live[channel.meter]
+        return place is not None and channel.values[place] is False
 
     def event(self, event: Event) -> None:
         """Take an event from a source."""
@@ -144,8 +157,7 @@ class Gateway:
         return known
 
     def _fits(self, sample: Sample) -> bool:
-        served = self.last.get(sample.meter)
-        return served is not None and len(served.values) == len(sample.values) == len(sample.quality)
+        return (self._channels if sample.channel else self._present).fits(sample)
 
     def _unanswered(self, failure: Failure, command: Command) -> CommandResult:
         if failure.check(defer.TimeoutError):
@@ -165,14 +177,11 @@ class Gateway:
 
     def _check_age(self) -> None:
         now = self._reactor.seconds()
-        old: list[Sample] = []
-        for name, arrived in self._arrived.items():
-            limit = self._max_age[self._meters[name].source]
-            if now - arrived > limit and name not in self._old:
-                self._old.add(name)
-                self.last[name] = rules.age(self.last[name])
-                old.append(self.last[name])
+        old = self._present.age(now, self._limit)
         if old:
             self._log.warn("values of {count} meters are old", count=len(old))
-        self._metrics.old.set(len(self._old))
-        self._serve(old)
+        self._metrics.old.set(len(self._present.old))
+        self._serve([*old, *self._channels.age(now, self._limit)])
+
+    def _limit(self, meter: str) -> float:
+        return self._max_age[self._meters[meter].source]

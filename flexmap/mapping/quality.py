@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from flexmap.model import Sample, quality
 
 CLOCK_INVALID = 0x01
@@ -28,15 +30,19 @@ def aged(value_quality: int) -> int:
 
 def age(sample: Sample) -> Sample:
     """Return the sample as it reads once it is older than its source's limit."""
-    return Sample(
-        sample.meter,
-        sample.time,
-        sample.values,
-        tuple(aged(value_quality) for value_quality in sample.quality),
-        sample.clock_status,
-    )
+    return msgspec.structs.replace(sample, quality=tuple(map(aged, sample.quality)))
 
 
-def never_read(meter: str, width: int) -> Sample:
+def lose(sample: Sample) -> Sample:
+    """Return the sample as it reads once its meter counts as silent: every value invalid with oldData."""
+    return msgspec.structs.replace(sample, quality=tuple(map(lost, sample.quality)))
+
+
+def lost(value_quality: int) -> int:
+    """Return the quality of a value of a silent meter: invalid, oldData beside the details there were."""
+    return value_quality & ~quality.VALIDITY | quality.INVALID | quality.OLD_DATA
+
+
+def never_read(meter: str, width: int, *, channel: bool = False) -> Sample:
     """Return the sample of a meter that no source has read: every value missing and invalid, time 0."""
-    return Sample(meter, 0, (None,) * width, (quality.NEVER_READ,) * width)
+    return Sample(meter, 0, (None,) * width, (quality.NEVER_READ,) * width, channel=channel)

@@ -1,4 +1,4 @@
-"""The mapping tables ``obis/*.toml``: loaded, checked, turned into meter types.
+"""The mapping tables ``obis/*.toml``: loaded, checked, turned into meter types; ``obis/channel/*.toml``: channels.
 
 Each file is one meter type::
 
@@ -21,13 +21,16 @@ Each file is one meter type::
     cdc = "MV"
     supply = "…"                      # reference on a meter with direction "supply"
     control = "CSWI1.Pos"             # takes commands for the point
+
+A channel's file has ``[channel]`` in place of ``[meter-type]``; all its points are Extended registers (class 4),
+so that each has its own status and capture time.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -35,6 +38,8 @@ from flexmap.mapping import cdc, units
 from flexmap.mapping.data import data_folder
 from flexmap.mapping.value import RANGES
 from flexmap.model import (
+    CHANNEL_LIVE,
+    Channel,
     ConfigurationError,
     Kind,
     LocalError,
@@ -46,8 +51,11 @@ from flexmap.model import (
     obis,
 )
 
+T = TypeVar("T")
+
 _REFERENCE = re.compile(r"(?P<ln>[A-Za-z][A-Za-z0-9]{0,10}?[A-Z]{4}\d{1,4}|[A-Z]{4}\d{1,4})\.(?P<do>\w+(\.\w+)?)")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
+EXTENDED_REGISTER = 4
 _TEXT_TYPES = frozenset({"octet-string", "visible-string", "utf8-string"})
 _REMEDY = "docs/mapping.md, 'Own tables', describes the form"
 _OTHER_TYPES = frozenset({"boolean"})
@@ -86,10 +94,30 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, rename={"meter_type": "m
     point: list[dict[str, Any]]
 
 
+class _ChannelFile(msgspec.Struct, forbid_unknown_fields=True):
+    channel: _Head
+    point: list[dict[str, Any]]
+
+
 def load_builtin() -> dict[str, MeterType]:
     """Return the meter types of the package's own tables, by id."""
     types = (load(path) for path in sorted(data_folder("obis").glob("*.toml")))
     return {meter_type.id: meter_type for meter_type in types}
+
+
+def load_channels() -> dict[str, Channel]:
+    """Return the channels of the package's own tables, by id."""
+    channels = (_load_channel(path) for path in sorted(data_folder("obis").glob("channel/*.toml")))
+    return {channel.id: channel for channel in channels}
+
+
+def load_products() -> dict[str, MeterType]:
+    """Return the package's own meter types by id, each alone and behind each channel."""
+    types, channels = load_builtin(), load_channels()
+    found = [
+        (meter_type, *(behind(meter_type, each) for each in channels.values())) for meter_type in types.values()
+    ]
+    return {meter_type.id: meter_type for types_ in found for meter_type in types_}
 
 
 def load(path: Path) -> MeterType:
@@ -97,18 +125,57 @@ def load(path: Path) -> MeterType:
 
     Raises ConfigurationError naming file, entry and field.
     """
+    file = _decode(path, _File)
+    builder = _Builder(str(path))
+    for number, item in enumerate(file.point, start=1):
+        builder.add(number, item)
+    return builder.build(file.meter_type)
+
+
+def behind(meter_type: MeterType, channel: Channel) -> MeterType:
+    """Return the type of the same meter behind a channel: its own points and those of the channel.
+
+    Raises ConfigurationError if both have a point of one name, OBIS code or reference.
+    """
+    own = {text for point in (*meter_type.points, *meter_type.identity) for text in _names(point)}
+    for point in channel.points:
+        for text in _names(point):
+            if text in own:
+                where = f"meter type '{meter_type.id}'"
+                remedy = "give the meter type's own point another one"
+                raise ConfigurationError(f"'{text}' is the channel's {point.name}", where=where, remedy=remedy)
+    return msgspec.structs.replace(
+        meter_type,
+        id=f"{meter_type.id}-{channel.id}",
+        title=f"{meter_type.title} {channel.title}",
+        product=meter_type.product + channel.product,
+        channel=channel.points,
+    )
+
+
+def _names(point: Point) -> list[str]:
+    references = (point.reference, point.supply_reference, point.control)
+    paths = [reference.path for reference in references if reference is not None]
+    return [point.name, *(register.obis for register in point.registers), *paths]
+
+
+def _load_channel(path: Path) -> Channel:
+    file = _decode(path, _ChannelFile)
+    builder = _Builder(str(path))
+    for number, item in enumerate(file.point, start=1):
+        builder.add(number, item)
+    return builder.build_channel(file.channel)
+
+
+def _decode(path: Path, form: type[T]) -> T:
     try:
         text = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"cannot read: {error.strerror}", where=str(path), remedy=_REMEDY) from None
     try:
-        file = msgspec.toml.decode(text, type=_File)
+        return msgspec.toml.decode(text, type=form)
     except msgspec.DecodeError as error:
         raise ConfigurationError(str(error), where=str(path), remedy=_REMEDY) from None
-    builder = _Builder(str(path))
-    for number, item in enumerate(file.point, start=1):
-        builder.add(number, item)
-    return builder.build(file.meter_type)
 
 
 class _Builder:
@@ -154,6 +221,15 @@ class _Builder:
             points=tuple(point for point in self._points if point.kind is not Kind.IDENTITY),
             identity=tuple(point for point in self._points if point.kind is Kind.IDENTITY),
         )
+
+    def build_channel(self, head: _Head) -> Channel:
+        for point in self._points:
+            if point.registers[0].class_id != EXTENDED_REGISTER or point.kind is Kind.IDENTITY:
+                self._where = f"{self._file}: point '{point.name}'"
+                raise self._error("class", "a channel's point has a status and a capture time", "make it class 4")
+        if CHANNEL_LIVE not in {point.name for point in self._points}:
+            raise ConfigurationError(f"a channel has a point '{CHANNEL_LIVE}'", where=self._file, remedy="add it")
+        return Channel(id=head.id, title=head.title, product=head.product, points=tuple(self._points))
 
     def _error(self, field: str, what: str, remedy: str = "") -> ConfigurationError:
         return ConfigurationError(what, where=f"{self._where}, field '{field}'", remedy=remedy)

@@ -2,10 +2,22 @@
 
 from flexmap.model.error import ConfigurationError, FlexmapError, LocalError, RemoteError
 from flexmap.model.meter import Meter, Site
-from flexmap.model.point import Direction, Kind, MeterType, Part, Point, Reference, Register
+from flexmap.model.point import (
+    CHANNEL_LIVE,
+    Channel,
+    Direction,
+    Kind,
+    MeterType,
+    Part,
+    Point,
+    Reference,
+    Register,
+)
 from flexmap.model.sample import Command, CommandResult, Event, EventCode, EventLog, Sample, Value
 
 __all__ = [
+    "CHANNEL_LIVE",
+    "Channel",
     "Command",
     "CommandResult",
     "ConfigurationError",

@@ -95,6 +95,10 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
         return self.reference
 
 
+CHANNEL_LIVE = "channel-live"
+"""Name of the channel point that says whether the meter can be reached."""
+
+
 class MeterType(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A kind of meter: its list of points. All meters of a type share one COSEM schema and one set of LN types."""
 
@@ -106,8 +110,31 @@ class MeterType(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Points that samples carry, in the order of a sample's values."""
     identity: tuple[Point, ...]
     """Constant points; their values stand in the meter, by point name."""
+    channel: tuple[Point, ...] = ()
+    """Points of the way to the meter, not of the meter: samples of their own carry them, in this order."""
 
     @cached_property
     def index(self) -> dict[str, int]:
         """Position of each sampled point in a sample, by point name."""
         return {point.name: position for position, point in enumerate(self.points)}
+
+    @property
+    def served(self) -> tuple[Point, ...]:
+        """Every point with a value, quality and time: those of the meter, then those of its channel."""
+        return (*self.points, *self.channel)
+
+    @cached_property
+    def live(self) -> int | None:
+        """Position of :data:`CHANNEL_LIVE` in a sample of the channel; None if the type has no channel."""
+        names = [point.name for point in self.channel]
+        return names.index(CHANNEL_LIVE) if CHANNEL_LIVE in names else None
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of way to meters: points that every meter behind it has beside its own."""
+
+    id: str
+    title: str
+    product: str
+    """Stands behind the meter type's own prefix in the SCL type ids."""
+    points: tuple[Point, ...]

@@ -11,7 +11,7 @@ Value = int | float | bool | str | None
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
-    """The values of a meter at one time stamp, in the order of its type's ``points``."""
+    """The values of a meter, or of the channel to it, at one time stamp, in the order of its type's points."""
 
     meter: str
     time: int
@@ -22,6 +22,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     clock_status: int = 0
     """The meter's COSEM clock status at ``time`` (IEC 62056-6-2 clause 4.1.6.1): 1 invalid, 2 doubtful,
     4 different clock base, 8 invalid clock status, 128 daylight saving active."""
+    channel: bool = False
+    """Values of the type's ``channel`` instead of its ``points``; ``time`` is then when they were found out."""
 
 
 class EventCode(enum.IntEnum):

@@ -78,7 +78,7 @@ def meter_nodes(site: Site, meter: Meter) -> list[Node]:
     for name, objects in _referenced(meter_type).items():
         node = nodes.setdefault(name, node_named(name))
         node.objects.update(objects)
-    for point in meter_type.points:
+    for point in meter_type.served:
         _bind(nodes, point, point.reference_for(meter.direction))
         if point.control is not None:
             _bind(nodes, point, point.control)
@@ -106,7 +106,7 @@ def _referenced(meter_type: MeterType) -> dict[str, dict[str, ObjectType]]:
     """Return the data objects of each node that any point of the type names, in the order of the points."""
     children: dict[tuple[str, str], list[str]] = {}
     kinds: dict[tuple[str, str], tuple[str, str]] = {}
-    for point in meter_type.points:
+    for point in meter_type.served:
         for reference in references(point):
             name, _, child = reference.do.partition(".")
             key = (reference.ln, name)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from flexmap.mapping import cdc
-from flexmap.model import Kind, Meter, Site
+from flexmap.model import Kind, Meter, Point, Site
 from flexmap.scl.abilities import Abilities
 from flexmap.scl.nodes import ROOT_LD
 
@@ -45,9 +45,10 @@ class Report(msgspec.Struct, frozen=True):
 def meter_reports(site: Site, meter: Meter, abilities: Abilities) -> list[Report]:
     """Return the reports of a meter's LLN0: measured values with state, energies, state."""
     instances = meter_instances(len(site.meters), abilities)
-    measured = _members(site, meter, {Kind.INSTANTANEOUS})
-    energies = _members(site, meter, {Kind.ENERGY, Kind.COUNTER})
-    state = (*_members(site, meter, {Kind.STATUS}), Member(meter.ld, "LLN0", "Health", "ST"))
+    points = site.type_of(meter).points
+    measured = _members(meter, points, {Kind.INSTANTANEOUS})
+    energies = _members(meter, points, {Kind.ENERGY, Kind.COUNTER})
+    state = (*_state(site, meter), Member(meter.ld, "LLN0", "Health", "ST"))
     return [
         Report(*report, instances)
         for report in (
@@ -61,8 +62,8 @@ def meter_reports(site: Site, meter: Meter, abilities: Abilities) -> list[Report
 
 def site_reports(site: Site, abilities: Abilities) -> list[Report]:
     """Return the reports of the root LLN0: energies, state and health of all meters."""
-    energies = [m for meter in site.meters for m in _members(site, meter, {Kind.ENERGY})]
-    state = [m for meter in site.meters for m in _members(site, meter, {Kind.STATUS})]
+    energies = [m for meter in site.meters for m in _members(meter, site.type_of(meter).points, {Kind.ENERGY})]
+    state = [m for meter in site.meters for m in _state(site, meter)]
     health = [Member(ld, "LLN0", "Health", "ST") for ld in (ROOT_LD, *(meter.ld for meter in site.meters))]
     return [
         Report(data_set, name, tuple(members), buffered, on_change, period, abilities.max_clients)
@@ -84,10 +85,18 @@ def meter_instances(meters: int, abilities: Abilities) -> int:
     return min(max(left // (3 * max(meters, 1)), 1), abilities.max_clients)
 
 
-def _members(site: Site, meter: Meter, kinds: Iterable[Kind]) -> tuple[Member, ...]:
+def _state(site: Site, meter: Meter) -> tuple[Member, ...]:
+    """Return the members for the state of a meter and for whether it can be reached.
+
+    What else is known of the channel changes too often to be reported: it is there to be read.
+    """
+    return _members(meter, site.type_of(meter).served, {Kind.STATUS})
+
+
+def _members(meter: Meter, points: Iterable[Point], kinds: Iterable[Kind]) -> tuple[Member, ...]:
     """Return one member for each data object of points of these kinds, in the order of the points."""
     found: dict[Member, None] = {}
-    for point in site.type_of(meter).points:
+    for point in points:
         if point.kind in kinds:
             reference = point.reference_for(meter.direction)
             name = reference.do.partition(".")[0]

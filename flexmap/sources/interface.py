@@ -38,6 +38,9 @@ class Sink(Protocol):
         A batch holds any number of samples in any order: the latest second of many meters, or one meter's
         back-fill of hours after a gap. A sample older than the newest one of its meter fills the history; it
         never replaces a newer present value. Delivering a second twice is allowed and changes nothing.
+
+        Samples of channels (``Sample.channel``) are of the present and not kept. One that says that its meter is
+        silent makes the meter's values invalid with oldData until the meter's next sample.
         """
 
     def event(self, event: Event) -> None:

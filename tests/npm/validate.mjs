@@ -35,10 +35,16 @@ async function templateIssues(doc) {
   return { groups, issues };
 }
 
+// A data object that comes in any number (CntVal) stands in scl-lib's data as the first one.
+function known(description, name) {
+  const base = name.replace(/\d+$/, "");
+  return description[name] || description[base] || (name !== base && description[`${base}1`]);
+}
+
 // What a type has and its class does not, or the other way round, by scl-lib's own namespace data.
 function compare(selection, description, path, issues) {
   for (const name of Object.keys(selection))
-    if (!description[name] && !description[name.replace(/\d+$/, "")]) issues.push(`${path}.${name} is not in the namespace`);
+    if (!known(description, name)) issues.push(`${path}.${name} is not in the namespace`);
   for (const [name, known] of Object.entries(description)) {
     if (selection[name]) {
       if (known.children) compare(selection[name], known.children, `${path}.${name}`, issues);

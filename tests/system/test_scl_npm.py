@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from flexmap.mapping.table import load_builtin
+from flexmap.mapping.table import load_products
 from flexmap.model import Direction, Meter, Site
 from flexmap.scl.generate import FileKind, generate, product_icd
 
 NPM = Path(__file__).parent.parent / "npm"
-TYPES = load_builtin()
+TYPES = load_products()
 
 
 def run(*command):
@@ -60,7 +60,7 @@ def files(tmp_path_factory):
 
 def test_generated_files_have_no_issue(validators, files):
     paths = sorted(files.iterdir())
-    assert len(paths) == 2 + 2 * 2 * 4
+    assert len(paths) == len(TYPES) * (1 + 2 * 4)
     report = node(*paths)
     for path in paths:
         found = report[str(path)]
@@ -97,3 +97,6 @@ def test_two_products_merge_without_renaming_a_type(validators, files):
     assert all(identifier.startswith("FMTP_") for identifier in merged["ids"])
     again = node("--merge", files / "single-phase-demand.scd", files / "single-phase.icd")
     assert again["ids"] == []
+    far = node("--merge", files / "single-phase-demand.scd", files / "single-phase-g3-plc.icd")
+    assert far["ids"]
+    assert all(identifier.startswith("FMSPG3_") for identifier in far["ids"])

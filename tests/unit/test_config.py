@@ -80,6 +80,17 @@ def test_a_missing_file_names_the_way_out(tmp_path):
         configuration.load(tmp_path / "none.toml")
 
 
+def test_meters_behind_a_concentrator_have_the_points_of_the_channel(tmp_path):
+    near, far = (
+        configuration.parse(text, tmp_path / "demo.toml").site
+        for text in (demo_text(), demo_text(port="pty:shell"))
+    )
+    assert set(near.types) == {"single-phase", "three-phase"}
+    assert set(far.types) == {"single-phase-g3-plc", "three-phase-g3-plc"}
+    assert all(near.type_of(meter).live is None for meter in near.meters)
+    assert all(far.type_of(meter).live is not None for meter in far.meters)
+
+
 def test_own_meter_types_are_loaded_beside_the_configuration(tmp_path):
     with pytest.raises(ConfigurationError, match=r"mine\.toml: cannot read"):
         configuration.parse('meter_types = ["mine.toml"]\n' + demo_text(), tmp_path / "demo.toml")

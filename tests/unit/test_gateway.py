@@ -11,8 +11,8 @@ from flexmap.faces.dlms.client import share_out
 from flexmap.faces.dlms.face import DlmsFace, DlmsSettings
 from flexmap.gateway.metrics import Metrics
 from flexmap.gateway.service import COMMAND_TIMEOUT, Gateway
-from flexmap.mapping.table import load_builtin
-from flexmap.model import Command, Event, EventCode, EventLog, Meter, Sample, Site, obis, quality
+from flexmap.mapping.table import load_products
+from flexmap.model import CHANNEL_LIVE, Command, Event, EventCode, EventLog, Meter, Sample, Site, obis, quality
 from flexmap.sources.load import sample_load
 from flexmap.sources.simulation.settings import SimulationSettings
 from flexmap.sources.simulation.site import SiteModel
@@ -20,10 +20,12 @@ from flexmap.sources.simulation.source import SimulationSource
 from flexmap.store import Store
 
 START = 1_795_392_000
-METER = Meter(id="M1", type="single-phase", ld="M1", sap=1001, source="sim", identity={"serial-number": "S1"})
-SITE = Site(name="test", ied="T", meters=(METER,), types={"single-phase": load_builtin()["single-phase"]})
+TYPE = load_products()["single-phase-g3-plc"]
+METER = Meter(id="M1", type=TYPE.id, ld="M1", sap=1001, source="sim", identity={"serial-number": "S1"})
+SITE = Site(name="test", ied="T", meters=(METER,), types={TYPE.id: TYPE})
 READER = ClientProfile(sap=2, name="reader", role=Role.READER, mechanism=Mechanism.LLS, secret=b"12345678")
 VOLTAGE, ENERGY, BREAKER = (obis.parse(code) for code in ("1-0:32.7.0", "1-0:1.8.0", "0-0:96.3.10"))
+LIVE, HOPS = (obis.parse(code) for code in ("0-0:29.128.0", "0-0:29.128.5"))
 
 
 class Rig:
@@ -59,8 +61,15 @@ class Rig:
     def live(self, seconds):
         self.clock.pump([0.5] * (2 * seconds))
 
-    def status(self):
-        return quality.from_bits(int(self.get(4, VOLTAGE, 4) + "000", 2).to_bytes(2, "big"))
+    def status(self, name=VOLTAGE):
+        return quality.from_bits(int(self.get(4, name, 4) + "000", 2).to_bytes(2, "big"))
+
+    def channel(self, *, live):
+        """What a source says of the channel to the meter now: two hops, and whether it answers."""
+        known = {CHANNEL_LIVE: live, "route-hops": 2.0}
+        values = tuple(known.get(point.name) for point in TYPE.channel)
+        marks = tuple(quality.NEVER_READ if value is None else quality.GOOD for value in values)
+        return Sample("M1", int(self.clock.seconds() * 1000), values, marks, channel=True)
 
 
 @pytest.fixture
@@ -102,6 +111,43 @@ def test_a_silent_source_makes_values_old_and_the_next_sample_good(rig):
     fresh = Sample("M1", newest.time + 60_000, newest.values, newest.quality)
     rig.gateway.accept([fresh])
     assert rig.status() == quality.GOOD
+
+
+def test_a_silent_meter_goes_from_old_to_invalid_and_comes_back(rig):
+    rig.source.start(rig.gateway)
+    rig.live(2)
+    assert rig.status(LIVE) == quality.NEVER_READ
+    with pytest.raises(ResultError, match="temporary-failure"):
+        rig.get(4, LIVE, 2)
+    rig.gateway.accept([rig.channel(live=True)])
+    assert (rig.get(4, LIVE, 2), rig.get(4, HOPS, 2), rig.status(LIVE)) == (1, 2, quality.GOOD)
+    assert rig.status() == quality.GOOD
+    rig.source.stop()
+    rig.live(6)
+    assert rig.status() == rig.status(LIVE) == quality.QUESTIONABLE | quality.OLD_DATA
+    last = rig.gateway.last["M1"]
+
+    rig.gateway.accept([rig.channel(live=False)])
+    assert (rig.get(4, LIVE, 2), rig.status(LIVE)) == (0, quality.GOOD)
+    assert cosem_time.to_epoch_ms(rig.get(4, LIVE, 5)) == rig.clock.seconds() * 1000
+    assert rig.status() == quality.INVALID | quality.OLD_DATA
+    assert cosem_time.to_epoch_ms(rig.get(4, VOLTAGE, 5)) == last.time
+    with pytest.raises(ResultError, match="temporary-failure"):
+        rig.get(4, VOLTAGE, 2)
+    assert len(list(rig.store.samples("M1"))) == 3, "what is known of a channel is no history"
+
+    rig.gateway.accept(
+        [Sample("M1", last.time + 1000, last.values, (0,) * len(last.values)), rig.channel(live=True)]
+    )
+    assert (rig.get(4, LIVE, 2), rig.status()) == (1, quality.GOOD)
+    assert rig.get(4, VOLTAGE, 2) > 0
+
+
+def test_a_channels_sample_of_the_wrong_width_is_dropped(rig):
+    right = rig.channel(live=True)
+    rig.gateway.accept([Sample("M1", right.time, right.values[:-1], right.quality[:-1], channel=True)])
+    assert rig.status(LIVE) == quality.NEVER_READ
+    assert rig.metrics.registry.get_sample_value("flexmap_samples_rejected_total") == 1
 
 
 def test_back_fill_is_stored_and_does_not_replace_the_present_value(rig):
@@ -182,7 +228,7 @@ def test_a_value_that_is_no_number_of_the_register_harms_no_other(rig, strange):
     rig.live(1)
     newest = rig.gateway.last["M1"]
     values = list(newest.values)
-    values[SITE.types["single-phase"].index["voltage"]] = strange
+    values[TYPE.index["voltage"]] = strange
     rig.gateway.accept([Sample("M1", newest.time + 60_000, tuple(values), newest.quality)])
     with pytest.raises(ResultError, match="other-reason"):
         rig.get(4, VOLTAGE, 2)

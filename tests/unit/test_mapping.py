@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flexmap.mapping import cdc, quality, units, value
 from flexmap.mapping.data import data_folder
-from flexmap.mapping.table import load, load_builtin
+from flexmap.mapping.table import behind, load, load_builtin, load_channels, load_products
 from flexmap.model import ConfigurationError, Direction, Kind, LocalError, Part, Sample, obis
 from flexmap.model import quality as q
 
@@ -186,3 +186,36 @@ def test_data_folders_exist():
     assert (data_folder("data") / "household-2007-02.csv").is_file()
     with pytest.raises(LocalError):
         data_folder("nowhere")
+
+
+# --- channels ---------------------------------------------------------------------------------------------
+
+
+def test_a_meter_behind_a_concentrator_has_the_points_of_the_channel_beside_its_own():
+    alone, far = load_builtin()["single-phase"], load_products()["single-phase-g3-plc"]
+    assert far.points == alone.points
+    assert far.identity == alone.identity
+    assert far.served == (*alone.points, *load_channels()["g3-plc"].points)
+    assert (alone.live, far.live) == (None, [point.name for point in far.channel].index("channel-live"))
+    assert far.product != alone.product
+    for point in far.channel:
+        assert [register.class_id for register in point.registers] == [4], "each has a time and quality of its own"
+        group_c, group_d = obis.parse(point.registers[0].obis)[2:4]
+        assert (group_c, group_d) == (29, 128)
+
+
+def test_an_own_table_with_a_point_of_the_channel_is_refused(tmp_path):
+    own = load(write(tmp_path, TABLE.replace("1-0:16.7.0", "0-0:29.128.1")))
+    with pytest.raises(ConfigurationError, match=r"meter type 't'.*0-0:29\.128\.1\.255.*messages-received"):
+        behind(own, load_channels()["g3-plc"])
+
+
+def test_a_silent_meters_value_is_invalid_and_old_and_keeps_its_details():
+    assert quality.lost(q.GOOD) == q.INVALID | q.OLD_DATA
+    assert quality.lost(q.QUESTIONABLE | q.OLD_DATA) == q.INVALID | q.OLD_DATA
+    assert quality.lost(q.NEVER_READ) == q.NEVER_READ | q.OLD_DATA
+    sample = Sample("m", 7, (1.0, None), (q.QUESTIONABLE | q.INACCURATE, q.NEVER_READ), 2)
+    lost = quality.lose(sample)
+    assert (lost.time, lost.values, lost.clock_status) == (7, (1.0, None), 2)
+    assert lost.quality == (q.INVALID | q.INACCURATE | q.OLD_DATA, q.NEVER_READ | q.OLD_DATA)
+    assert quality.lose(lost) == lost

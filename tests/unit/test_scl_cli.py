@@ -77,7 +77,7 @@ def test_icd_writes_what_is_committed(tmp_path):
     assert run("icd", "-o", tmp_path).exit_code == 0
     written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert written == {path.name: path.read_bytes() for path in data_folder("scl").glob("*.icd")}
-    assert len(written) == 2
+    assert len(written) == 4
 
 
 @pytest.mark.parametrize("kind", FileKind)

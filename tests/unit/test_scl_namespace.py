@@ -1,11 +1,11 @@
 import pytest
 
 from flexmap.mapping import cdc, units
-from flexmap.mapping.table import load_builtin
+from flexmap.mapping.table import load_products
 from flexmap.scl import namespace
 from flexmap.scl.nodes import node_named, references
 
-POINTS = [(t.id, p) for t in load_builtin().values() for p in (*t.points, *t.identity)]
+POINTS = [(t.id, p) for t in load_products().values() for p in (*t.served, *t.identity)]
 
 
 def test_classes_inherit():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 
 from twisted.internet.defer import Deferred
@@ -16,6 +16,7 @@ from flexmap.dlms.profile import EVERYONE, ClientProfile
 from flexmap.faces.dlms.objects import (
     PROFILE_STATUS_LN,
     MeterObjects,
+    PointSlots,
     event_code_name,
 )
 from flexmap.faces.interface import OnCommand
@@ -53,7 +54,7 @@ def status_value(value_quality: int) -> bytes:
 class MeterDevice(LogicalDevice):
     """One meter's logical device. A value is encoded when it changes, not when it is read."""
 
-    __slots__ = ("_last", "_meter", "_objects", "_on_command")
+    __slots__ = ("_channel", "_last", "_meter", "_objects", "_on_command")
 
     def __init__(
         self, meter: Meter, objects: MeterObjects, buffers: Mapping[bytes, RowSource], on_command: OnCommand
@@ -62,7 +63,7 @@ class MeterDevice(LogicalDevice):
         self._meter = meter
         self._objects = objects
         self._on_command = on_command
-        self._last = Sample(meter.id, -1, (), ())
+        self._last = self._channel = Sample(meter.id, -1, (), ())
         for slot, value in objects.identity(meter.identity):
             self.values[slot] = value
         for name, rows in buffers.items():
@@ -74,22 +75,30 @@ class MeterDevice(LogicalDevice):
         self.values[self.schema.slot(classes.DATA, PROFILE_STATUS_LN, 2)] = axdr.encode("unsigned", 0)
 
     def update(self, sample: Sample) -> None:
-        """Serve a sample from now on."""
-        values, last, objects = self.values, self._last, self._objects
-        time = classes.time_value(sample.time, 0, sample.clock_status) if sample.time > 0 else None
+        """Serve a sample of the meter or of its channel from now on."""
+        if sample.channel:
+            self._show(self._objects.channel, sample, self._channel)
+            self._channel = sample
+            return
+        last, objects = self._last, self._objects
+        self._show(objects.points, sample, last)
+        if sample.time != last.time or sample.clock_status != last.clock_status:
+            self.values[objects.time] = _time_value(sample)
+            self.values[objects.clock_status] = axdr.encode("unsigned", sample.clock_status)
+        self._last = sample
+
+    def _show(self, points: Sequence[PointSlots], sample: Sample, last: Sample) -> None:
+        """Put what has changed into the slots of the points that the sample is of."""
+        time = _time_value(sample)
         new_time = sample.time != last.time or sample.clock_status != last.clock_status
         first = len(last.values) != len(sample.values)
-        for position, point in enumerate(objects.points):
+        for position, point in enumerate(points):
             value, value_quality = sample.values[position], sample.quality[position]
             if first or value != last.values[position] or value_quality != last.quality[position]:
-                self._put(position, value, value_quality)
+                self._put(point, value, value_quality)
             if new_time:
                 for slot in point.capture_time:
-                    values[slot] = time or DataAccessResult.TEMPORARY_FAILURE
-        if new_time:
-            values[objects.time] = time or DataAccessResult.TEMPORARY_FAILURE
-            values[objects.clock_status] = axdr.encode("unsigned", sample.clock_status)
-        self._last = sample
+                    self.values[slot] = time
 
     def event(self, event: Event) -> None:
         """Show the code of the last event of its log."""
@@ -111,8 +120,7 @@ class MeterDevice(LogicalDevice):
         _relay(answer, pending)
         return pending
 
-    def _put(self, position: int, value: Value, value_quality: int) -> None:
-        point = self._objects.points[position]
+    def _put(self, point: PointSlots, value: Value, value_quality: int) -> None:
         missing = value is None or quality.validity(value_quality) == quality.INVALID
         for register in point.registers:
             try:
@@ -123,6 +131,12 @@ class MeterDevice(LogicalDevice):
             self.values[register.value] = encoded
         for slot in point.status:
             self.values[slot] = status_value(value_quality)
+
+
+def _time_value(sample: Sample) -> bytes | DataAccessResult:
+    if sample.time <= 0:
+        return DataAccessResult.TEMPORARY_FAILURE
+    return classes.time_value(sample.time, 0, sample.clock_status)
 
 
 def _relay(answer: Deferred[CommandResult], pending: Pending) -> None:

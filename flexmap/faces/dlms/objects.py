@@ -69,6 +69,7 @@ class MeterObjects:
         """How the values of a profile row are encoded, in the order of the profile's points."""
         self.schema = Schema(_definitions(meter_type, system_title, self.profile_columns))
         self.points = tuple(self._slots(point) for point in meter_type.points)
+        self.channel = tuple(self._slots(point) for point in meter_type.channel)
         slot = self.schema.slot
         self.time = slot(classes.CLOCK, classes.CLOCK_LN, 2)
         self.clock_status = slot(classes.CLOCK, classes.CLOCK_LN, 4)
@@ -135,7 +136,7 @@ def _definitions(
         )
     found += [classes.data(obis.parse(point.registers[0].obis), read=EVERYONE) for point in meter_type.identity]
     named: dict[tuple[int, str], ObjectDefinition] = {}
-    for point in meter_type.points:
+    for point in meter_type.served:
         for register in point.registers:
             named.setdefault((register.class_id, register.obis), _definition(point, register))
     return found + list(named.values())

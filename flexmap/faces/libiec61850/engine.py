@@ -50,7 +50,8 @@ class LibIec61850Engine:
     def __init__(self, reactor: PosixReactorBase | None = None, command_timeout: float = 10.0) -> None:
         self._reactor = cast("PosixReactorBase", reactor or global_reactor)
         self._command_timeout = command_timeout
-        self._last: dict[str, Sample] = {}
+        self._last: dict[tuple[str, bool], Sample] = {}
+        """The last sample by meter, and whether it is of the meter's channel."""
         self._worker: _Worker | None = None
         self._started: Deferred[int] | None = None
         self._stopping: Deferred[None] | None = None
@@ -106,7 +107,7 @@ class LibIec61850Engine:
         """Take new samples."""
         batch = tuple(samples)
         for sample in batch:
-            self._last[sample.meter] = sample
+            self._last[sample.meter, sample.channel] = sample
         if batch and self._worker is not None and self._worker.modelled:
             self._worker.send(frames.Samples(batch))
 

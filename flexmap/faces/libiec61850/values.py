@@ -19,6 +19,7 @@ from flexmap.faces.libiec61850.reports import Awaited
 from flexmap.mapping import cdc
 from flexmap.mapping.quality import time_quality
 from flexmap.model import ConfigurationError, Meter, Point, Reference, Sample, Site, Value, quality
+from flexmap.scl.nodes import ROOT_LD
 
 T = TypeVar("T")
 
@@ -156,7 +157,8 @@ class Values:
         self._library = library
         self._server = server
         self._awaited = Awaited(library, server, built.reports)
-        self._rows: dict[str, list[tuple[_Target, ...]]] = {}
+        self._rows: dict[tuple[str, bool], list[tuple[_Target, ...]]] = {}
+        """Where the values of a sample go, by meter and whether the sample is of its channel."""
         self._last: dict[str, Sample] = {}
         self._index = {meter.id: site.type_of(meter).index for meter in site.meters}
         self.points = 0
@@ -166,10 +168,10 @@ class Values:
             device = built.devices.get(meter.ld)
             if device is None:
                 raise _missing(meter, f"logical device {meter.ld}")
-            self._rows[meter.id] = [
-                tuple(self._targets(meter, point, device)) for point in site.type_of(meter).points
-            ]
-        self._channels = self._find_channels(site, built.devices)
+            meter_type = site.type_of(meter)
+            for channel, points in ((False, meter_type.points), (True, meter_type.channel)):
+                self._rows[meter.id, channel] = [tuple(self._targets(meter, point, device)) for point in points]
+        self._channel = self._gateway_channel(built.devices.get(ROOT_LD))
 
     def _targets(self, meter: Meter, point: Point, device: BuiltDevice) -> Iterator[_Target]:
         yield self._target(meter, point.reference_for(meter.direction), device)
@@ -191,23 +193,17 @@ class Values:
         changes.write()
         return target
 
-    def _find_channels(self, site: Site, devices: dict[str, BuiltDevice]) -> dict[str, list[_Channel]]:
-        """Return the LCCH.ChLiv that tell whether samples arrive, by meter id; ``""`` is the gateway's own."""
-        by_device = {meter.ld: meter.id for meter in site.meters}
-        channels: dict[str, list[_Channel]] = {}
-        for inst, device in devices.items():
-            for path, leaf in device.leaves.items():
-                if path.startswith("LCCH") and path.endswith(".ChLiv.stVal"):
-                    base = path.removesuffix("stVal")
-                    target = _Target(
-                        self._library, self._server, leaf, device.leaves[base + "q"], device.leaves[base + "t"]
-                    )
-                    channels.setdefault(by_device.get(inst, ""), []).append(_Channel(target))
-        return channels
+    def _gateway_channel(self, root: BuiltDevice | None) -> _Channel | None:
+        """Return the gateway's own LCCH1.ChLiv, which tells whether any samples arrive."""
+        leaves = {} if root is None else root.leaves
+        value, q, t = (leaves.get(f"LCCH1.ChLiv.{name}") for name in ("stVal", "q", "t"))
+        if value is None or q is None or t is None:
+            return None
+        return _Channel(_Target(self._library, self._server, value, q, t))
 
     def apply(self, sample: Sample, now: float) -> None:
         """Write one sample; ``now`` is a monotonic clock in seconds."""
-        row = self._rows.get(sample.meter)
+        row = self._rows.get((sample.meter, sample.channel))
         if row is None or not len(row) == len(sample.values) == len(sample.quality):
             self.skipped += 1
             return
@@ -220,34 +216,32 @@ class Values:
             for targets, reading in zip(row, readings, strict=True):
                 for target in targets:
                     target.write(changes, reading, time, clock)
-            if self._is_new(sample):
-                for channel in (*self._channels.get(sample.meter, ()), *self._channels.get("", ())):
-                    channel.heard(changes, now, time, clock)
+            if self._channel is not None and self._is_new(sample):
+                self._channel.heard(changes, now, time, clock)
             changes.write()
         finally:
             self._library.IedServer_unlockDataModel(self._server)
-        self._last[sample.meter] = sample
+        if not sample.channel:
+            self._last[sample.meter] = sample
         self.points += len(row)
         self.samples += 1
 
     def _is_new(self, sample: Sample) -> bool:
         """Tell whether a meter has spoken: neither never read, nor the last sample again with another quality."""
         last = self._last.get(sample.meter)
-        return sample.time > (0 if last is None else last.time)
+        return not sample.channel and sample.time > (0 if last is None else last.time)
 
     def tick(self, now: float, time: int) -> None:
-        """Mark channels that have gone silent, forget reports whose client has gone.
+        """Mark the gateway's channel if nothing comes any more, forget reports whose client has gone.
 
         ``now`` is a monotonic clock in seconds, ``time`` the wall clock in milliseconds.
         """
         self._awaited.refresh()
-        silent = [c for channels in self._channels.values() for c in channels if c.is_silent(now)]
-        if silent:
+        if self._channel is not None and self._channel.is_silent(now):
             changes = _Changes(self._awaited)
             self._library.IedServer_lockDataModel(self._server)
             try:
-                for channel in silent:
-                    channel.silence(changes, time)
+                self._channel.silence(changes, time)
                 changes.write()
             finally:
                 self._library.IedServer_unlockDataModel(self._server)
