@@ -102,7 +102,7 @@ class Coordinator:
         self.counters = Counters()
         self.on_joined: Callable[[Registered], object] = lambda _device: None
         self.on_left: Callable[[Registered, str], object] = lambda _device, _reason: None
-        """Called with ``left`` or ``kicked``."""
+        """Called with ``left``, ``kicked`` or ``removed``."""
 
     # The PAN
 
@@ -156,6 +156,10 @@ class Coordinator:
         device = self._device(eui64)
         self._send(device.short_address, Message(Kind.KICK, eui64))
         self._forget(eui64, "kicked")
+
+    def remove(self, eui64: bytes) -> None:
+        """Strike a device off without telling it: one that has gone for good. Raise if it is not in."""
+        self._forget(self._device(eui64).eui64, "removed")
 
     def ban(self, eui64: bytes) -> None:
         """Put a device on the black list, and out of the PAN if it is in."""

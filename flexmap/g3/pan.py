@@ -87,6 +87,7 @@ class Counters:
         "postponed",
         "rejoined",
         "rekeyed",
+        "removed",
         "timeouts",
         "unexpected",
     )

@@ -53,7 +53,8 @@ _LENGTH = struct.Struct(">I")
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the flags of `flexmap concentrator` say."""
 
-    port: Port
+    ports: tuple[Port, ...]
+    """Where shells are, each for one user at a time (TCP: for many)."""
     state: Path
     settings: SimulationSettings
     band: str = "CENELEC-A"
@@ -243,7 +244,7 @@ class Process:
         access = _access_list(memory.access) if memory else None
         psks = Psks(self._psk)
         self._node = Node.coordinator(medium, COORDINATOR_EUI64, random, psks, access=access, at=at)
-        self._pan = G3Pan(self._node)
+        self._pan = G3Pan(self._node, random.randbytes)
         names = memory.names if memory else None
         self.core = Concentrator(self._pan, self._time, random.randrange(0x10000), names=names)
         self._pan.attach(self.core)
@@ -257,8 +258,8 @@ class Process:
         self._random = random
         self._stops: list[Callable[[], Any]] = []
 
-    def start(self) -> str:
-        """Form the PAN or go on with it, offer the shell; return where it is."""
+    def start(self) -> list[str]:
+        """Form the PAN or go on with it, offer the shells; return where they are."""
         if self._memory:
             self._node.manager.resume(self._memory.pan)
             self._files.tidy(self._frames)
@@ -271,13 +272,17 @@ class Process:
         clock = RealTime(self._reactor, self._time)
         self._pan.changed = lambda: self._reactor.callLater(0, self._keep_coordinator)
         self.save()
-        where, stop = offer(self._reactor, self._options.port, lambda: _Session(self.core, clock))
+        places = []
+        for port in self._options.ports:
+            place, stop = offer(self._reactor, port, lambda: _Session(self.core, clock))
+            places.append(place)
+            self._stops.append(stop)
         clock.go_on()
         saving = LoopingCall(self.save)
         saving.clock = self._reactor
         saving.start(SAVE_SECONDS, now=False).addErrback(self._failed)
-        self._stops = [stop, saving.stop, clock.stop, self.save]
-        return where
+        self._stops += [saving.stop, clock.stop, self.save]
+        return places
 
     def summary(self) -> str:
         """Return who is in the PAN, for people to read."""
@@ -329,9 +334,9 @@ def run(
     *,
     log_level: str = "warn",
     json_log: bool = False,
-    ready: Callable[[str, str], object] = lambda _where, _summary: None,
+    ready: Callable[[Sequence[str], str], object] = lambda _places, _summary: None,
 ) -> None:
-    """Serve until interrupted; ``ready`` learns where the shell is, and who is in the PAN.
+    """Serve until interrupted; ``ready`` learns where the shells are, and who is in the PAN.
 
     Raises FlexmapError if it cannot begin.
     """
@@ -342,8 +347,8 @@ def run(
 
     def begin() -> None:
         try:
-            where = process.start()
-            ready(where, process.summary())
+            places = process.start()
+            ready(places, process.summary())
             if options.attached:
                 TerminalTransport(reactor, _Attachment(reactor), 0)
         except FlexmapError as error:

@@ -7,16 +7,22 @@ from collections.abc import Callable, Sequence
 from flexmap.g3.adp import AdpStatus
 from flexmap.g3.node import Node
 from flexmap.g3.pan import Registered
+from flexmap.g3.rekey import Rekeying, Report
 from flexmap.model import LocalError
 from flexmap.stcomet.app import DATA_PORT
-from flexmap.stcomet.pan import Access, Member, PanUser, Route
+from flexmap.stcomet.pan import Access, Member, PanUser, Rekeyed, Route
+
+KEY_OCTETS = 16
 
 
 class G3Pan:
     """Devices of a coordinator node, and datagrams to and from their data port."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, randbytes: Callable[[int], bytes]) -> None:
+        """``randbytes`` gives new keys."""
         self._node = node
+        self._randbytes = randbytes
+        self._rekeying = False
         self._user: PanUser | None = None
         self.changed: Callable[[], object] = lambda: None
         """Called when there is something to keep."""
@@ -54,6 +60,24 @@ class G3Pan:
     def kick(self, eui64: str) -> None:
         """Put a device out of the PAN."""
         self._node.manager.kick(bytes.fromhex(eui64))
+
+    def remove(self, eui64: str) -> None:
+        """Strike a device off the PAN without telling it."""
+        self._node.manager.remove(bytes.fromhex(eui64))
+
+    def rekey(self, done: Callable[[Rekeyed], object]) -> None:
+        """Give all devices a new group master key; refused while that is under way."""
+        if self._rekeying:
+            raise LocalError("a re-keying is under way: see PLC REKEY_STATUS")
+        self._rekeying = True
+
+        def finished(report: Report) -> None:
+            self._rekeying = False
+            self.changed()
+            done(Rekeyed(_hex(report.rekeyed), _hex(report.lost)))
+
+        Rekeying(self._node.manager, self._randbytes(KEY_OCTETS), finished)
+        self.changed()
 
     def access(self) -> Access:
         """Return the lists."""
@@ -97,6 +121,10 @@ class G3Pan:
         self.changed()
         if self._user is not None:
             self._user.left(_member(device), reason)
+
+
+def _hex(devices: Sequence[bytes]) -> tuple[str, ...]:
+    return tuple(sorted(eui64.hex() for eui64 in devices))
 
 
 def _member(device: Registered) -> Member:

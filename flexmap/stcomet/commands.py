@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
 
 import msgspec
 
-from flexmap.stcomet import mnsh, payload
+from flexmap.stcomet import catalogue, commands_firmware, commands_network, mnsh, payload
+from flexmap.stcomet.call import Answer, Call, Session
 from flexmap.stcomet.concentrator import Concentrator, event_fields
-from flexmap.stcomet.mnsh import ErrorCode, Mark, MnshError
-from flexmap.stcomet.pan import Access, Member
+from flexmap.stcomet.mnsh import ErrorCode, MnshError
 from flexmap.stcomet.payload import (
     BreakerRequest,
     ClockRequest,
@@ -23,120 +22,52 @@ from flexmap.stcomet.payload import (
     Origin,
     ReadRequest,
     Records,
-    Refusal,
     Result,
 )
-from flexmap.stcomet.record import ENERGIES, NEUTRAL, PHASE_VALUES, Layout, Record
+from flexmap.stcomet.record import ENERGIES, PHASE_VALUES, TOTAL_ACTIVE, TOTAL_APPARENT, Layout, Record
+from flexmap.stcomet.requests import Reply
 
 VERSION = 1
 """Of the commands and of the form of replies."""
-
-
-class Session(Protocol):
-    """What commands change of the shell they are typed into."""
-
-    def set_echo(self, on: bool) -> None:
-        """Echo, edit and prompt, or not."""
-
-
-class Answer:
-    """The reply to one command: lines of data, then one that ends it."""
-
-    __slots__ = ("_ended", "_line", "_open", "_tag")
-
-    def __init__(self, line: Callable[[str], object], ended: Callable[..., object], tag: int | None) -> None:
-        self._line = line
-        self._ended = ended
-        self._tag = tag
-        self._open = True
-
-    def data(self, *plain: str, **fields: object) -> None:
-        """Add a line of data."""
-        self._line(mnsh.line(Mark.DATA, *plain, tag=self._tag, **fields))
-
-    def ok(self, **fields: object) -> None:
-        """End it."""
-        self._end(mnsh.line(Mark.END, "OK", tag=self._tag, **fields), well=True)
-
-    def fail(self, error: MnshError) -> None:
-        """End it with an error."""
-        self._end(mnsh.error_line(error, self._tag), well=False)
-
-    def _end(self, line: str, *, well: bool) -> None:
-        if self._open:
-            self._open = False
-            self._line(line)
-            self._ended(self._tag, well=well)
-
-
-class Call(msgspec.Struct):
-    """A command under way."""
-
-    concentrator: Concentrator
-    session: Session
-    arguments: tuple[int | str, ...]
-    answer: Answer
-
-    def number(self, place: int) -> int:
-        """Return a numeric argument."""
-        return int(self.arguments[place])
-
-    def name(self, place: int) -> str:
-        """Return a name."""
-        return str(self.arguments[place])
-
-    def meter(self, place: int = 0) -> Member:
-        """Return the meter that an argument names."""
-        return self.concentrator.find(self.name(place))
-
-    def ask(
-        self,
-        member: Member,
-        build: Callable[[int], payload.Request],
-        done: Callable[[payload.Reply], object],
-        *,
-        priority: bool = False,
-        bulk: bool = False,
-        repeat: bool = True,
-    ) -> None:
-        """Ask the meter; end the answer with an error if it stays silent or refuses."""
-        if self.concentrator.requests.full:
-            raise MnshError(ErrorCode.BUSY, "too many requests wait for the power line")
-        name = self.concentrator.name_of(member)
-
-        def taken(reply: payload.Reply | None) -> None:
-            if reply is None:
-                self.answer.fail(MnshError(ErrorCode.SILENT, f"{name} has not answered"))
-            elif isinstance(reply, Refusal):
-                self.answer.fail(MnshError(ErrorCode.REFUSED, f"{name}: {reply.reason.name.lower()}"))
-            else:
-                done(reply)
-
-        self.concentrator.requests.ask(
-            member.short_address, build, taken, priority=priority, bulk=bulk, repeat=repeat
-        )
+OPEN = {("SYS", "VERSION"), ("SYS", "ECHO"), ("SYS", "CHALLENGE"), ("SYS", "LOGIN")}
+"""Commands, besides HELP, that a session may give before it has logged in."""
 
 
 def handle(concentrator: Concentrator, session: Session, text: str, answer: Answer) -> None:
     """Do what a line asks; raise FlexmapError if it cannot be."""
     found = mnsh.words(text)
     if found and found[0].upper() == "HELP":
-        if len(found) > 2:
-            raise MnshError(ErrorCode.COUNT, "wrong number of parameters: HELP or HELP <module>")
-        for line in mnsh.help_lines(*found[1:]):
+        if len(found) > 3:
+            raise MnshError(
+                ErrorCode.COUNT, "wrong number of parameters: HELP, HELP <module> or HELP <module> <command>"
+            )
+        for line in catalogue.help_lines(*found[1:]):
             answer.data(line)
         answer.ok()
         return
-    request = mnsh.parse(text)
-    HANDLERS[request.command.module, request.command.name](Call(concentrator, session, request.arguments, answer))
+    request = catalogue.parse(text)
+    key = request.command.module, request.command.name
+    if key not in OPEN and not session.trusted:
+        raise MnshError(ErrorCode.LOGIN, "log in first: SYS CHALLENGE, then SYS LOGIN <proof>")
+    HANDLERS[key](Call(concentrator, session, request.arguments, answer))
 
 
 def _version(call: Call) -> None:
-    call.answer.ok(mnsh=VERSION, payload=payload.VERSION)
+    due = {} if call.session.trusted else {"login": "due"}
+    call.answer.ok(mnsh=VERSION, payload=payload.VERSION, **due)
 
 
 def _echo(call: Call) -> None:
     call.session.set_echo(bool(call.number(0)))
+    call.answer.ok()
+
+
+def _challenge(call: Call) -> None:
+    call.answer.ok(nonce=call.session.challenge())
+
+
+def _login(call: Call) -> None:
+    call.session.login(call.octets(0))
     call.answer.ok()
 
 
@@ -166,7 +97,7 @@ def _meters(call: Call) -> None:
 
 
 def _identity(call: Call) -> None:
-    def done(reply: payload.Reply) -> None:
+    def done(reply: Reply) -> None:
         if isinstance(reply, Identity):
             fields = {
                 name: getattr(reply, name) for name in reply.__struct_fields__ if name not in {"id", "layout"}
@@ -187,7 +118,7 @@ def _get_data_stream(call: Call) -> None:
         build = lambda number: ReadRequest(number, Origin.TAIL, start, wanted)  # noqa: E731
         call.ask(member, build, done, bulk=wanted > 1)
 
-    def done(reply: payload.Reply) -> None:
+    def done(reply: Reply) -> None:
         nonlocal given
         if not isinstance(reply, Records):
             return
@@ -216,15 +147,16 @@ def _read(call: Call) -> None:
     def build(number: int) -> ReadRequest:
         return ReadRequest(number, origin, start, count, payload.DATAGRAM if bulk else payload.ROBO_FRAME)
 
-    def done(reply: payload.Reply) -> None:
-        call.answer.data(**mnsh.hex_fields(payload.encode(reply)))
-        call.answer.ok()
+    def done(reply: Reply) -> None:
+        if isinstance(reply, Records):
+            call.answer.data(**mnsh.hex_fields(payload.encode(reply)))
+            call.answer.ok()
 
     call.ask(call.meter(), build, done, bulk=bulk)
 
 
 def _events(call: Call) -> None:
-    def done(reply: payload.Reply) -> None:
+    def done(reply: Reply) -> None:
         if isinstance(reply, Events):
             for number, event in enumerate(reply.events, start=reply.first):
                 call.answer.data(number=number, **event_fields(event))
@@ -243,8 +175,8 @@ def _clock(call: Call) -> None:
     call.ask(call.meter(), build, _commanded(call), priority=True, repeat=False)
 
 
-def _commanded(call: Call) -> Callable[[payload.Reply], object]:
-    def done(reply: payload.Reply) -> None:
+def _commanded(call: Call) -> Callable[[Reply], object]:
+    def done(reply: Reply) -> None:
         if not isinstance(reply, CommandReply):
             return
         if reply.result is Result.REFUSED:
@@ -255,82 +187,11 @@ def _commanded(call: Call) -> Callable[[payload.Reply], object]:
     return done
 
 
-def _topology(call: Call) -> None:
-    concentrator = call.concentrator
-    by_short = {member.short_address: concentrator.name_of(member) for member in concentrator.pan.members()}
-    for short, name in by_short.items():
-        route = concentrator.pan.route(short)
-        if route is None:
-            call.answer.data(name, hops=0, via="", cost=0)
-        else:
-            via = "" if route.next_hop == short else by_short.get(route.next_hop, f"0x{route.next_hop:04x}")
-            call.answer.data(name, hops=route.hops, via=via, cost=route.cost)
-    call.answer.ok(meters=len(by_short))
-
-
-def _status(call: Call) -> None:
-    member = call.meter()
-    route = call.concentrator.pan.route(member.short_address)
-    fields: dict[str, object] = {"hops": 0}
-    if route is not None:
-        fields = {"hops": route.hops, "cost": route.cost, "next_hop": f"0x{route.next_hop:04x}"}
-        if route.lqi is not None:
-            fields["lqi"] = route.lqi
-    fields |= msgspec.structs.asdict(call.concentrator.requests.of(member.short_address))
-    call.answer.ok(**fields)
-
-
-def _kick(call: Call) -> None:
-    call.concentrator.pan.kick(call.meter().eui64)
-    call.answer.ok()
-
-
-def _access(call: Call) -> None:
-    access = call.concentrator.pan.access()
-    for eui64 in access.black:
-        call.answer.data("black", eui64=eui64)
-    for eui64 in access.white or ():
-        call.answer.data("white", eui64=eui64)
-    call.answer.ok(black=len(access.black), white="off" if access.white is None else len(access.white))
-
-
-def _change_access(change: Callable[[Access, str], Access]) -> Callable[[Call], None]:
-    def changed(call: Call) -> None:
-        eui64 = ""
-        if call.arguments:
-            eui64 = call.name(0).lower()
-            if len(eui64) != 16 or not set(eui64) <= set("0123456789abcdef"):
-                raise MnshError(ErrorCode.PARAMETER, "eui64 is 16 hexadecimal digits")
-        pan = call.concentrator.pan
-        pan.set_access(change(pan.access(), eui64))
-        call.answer.ok()
-
-    return changed
-
-
-def _with(those: tuple[str, ...] | None, eui64: str) -> tuple[str, ...]:
-    return tuple(sorted({*(those or ()), eui64}))
-
-
-def _pib_list(call: Call) -> None:
-    names = call.concentrator.pan.names()
-    for name in names:
-        call.answer.data(name)
-    call.answer.ok(attributes=len(names))
-
-
-def _pib_get(call: Call) -> None:
-    call.answer.ok(value=call.concentrator.pan.get(call.name(0)))
-
-
-def _pib_set(call: Call) -> None:
-    call.concentrator.pan.set(call.name(0), call.number(1))
-    call.answer.ok()
-
-
 HANDLERS: dict[tuple[str, str], Callable[[Call], None]] = {
     ("SYS", "VERSION"): _version,
     ("SYS", "ECHO"): _echo,
+    ("SYS", "CHALLENGE"): _challenge,
+    ("SYS", "LOGIN"): _login,
     ("SYS", "TIME"): _time,
     ("SYS", "STATS"): _stats,
     ("APP", "METERS"): _meters,
@@ -340,19 +201,8 @@ HANDLERS: dict[tuple[str, str], Callable[[Call], None]] = {
     ("APP", "EVENTS"): _events,
     ("APP", "BREAKER"): _breaker,
     ("APP", "CLOCK"): _clock,
-    ("PLC", "TOPOLOGY"): _topology,
-    ("PLC", "STATUS"): _status,
-    ("PLC", "KICK"): _kick,
-    ("PLC", "ACCESS"): _access,
-    ("PLC", "BAN"): _change_access(lambda access, eui64: Access(_with(access.black, eui64), access.white)),
-    ("PLC", "UNBAN"): _change_access(
-        lambda access, eui64: Access(tuple(e for e in access.black if e != eui64), access.white)
-    ),
-    ("PLC", "ALLOW"): _change_access(lambda access, eui64: Access(access.black, _with(access.white, eui64))),
-    ("PLC", "ALLOW_ALL"): _change_access(lambda access, _: Access(access.black, None)),
-    ("PIB", "LIST"): _pib_list,
-    ("PIB", "GET"): _pib_get,
-    ("PIB", "SET"): _pib_set,
+    **commands_network.HANDLERS,
+    **commands_firmware.HANDLERS,
 }
 
 _ENERGY_NAMES = ("wh_in", "wh_out", "varh_in", "varh_out", "vah")
@@ -374,7 +224,7 @@ def record_fields(layout: Layout, record: Record) -> dict[str, object]:
     phases = [
         measured[first : first + PHASE_VALUES] for first in range(1, 1 + layout * PHASE_VALUES, PHASE_VALUES)
     ]
-    totals = phases[0][1:4] if layout is Layout.SINGLE_PHASE else measured[NEUTRAL - 3 : NEUTRAL]
+    totals = phases[0][1:4] if layout is Layout.SINGLE_PHASE else measured[TOTAL_ACTIVE : TOTAL_APPARENT + 1]
     fields |= dict(zip(("w", "var", "va"), totals, strict=True))
     for number, phase in enumerate(phases, start=1):
         suffix = "" if layout is Layout.SINGLE_PHASE else str(number)

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
+from flexmap.model import FlexmapError
 from flexmap.stcomet import mnsh, payload
+from flexmap.stcomet.images import Shelf
 from flexmap.stcomet.mnsh import ErrorCode, Mark, MnshError
-from flexmap.stcomet.pan import Member, Pan, Scheduler
+from flexmap.stcomet.pan import Member, Pan, Rekeyed, Scheduler
 from flexmap.stcomet.payload import Events, Identity, IdentityRequest
-from flexmap.stcomet.requests import Requests, Settings
+from flexmap.stcomet.requests import Reply, Requests, Settings
+from flexmap.stcomet.updates import Transfer, Updates
 
 IDENTITY_RETRY = 60.0
 """Seconds until a meter that has not said who it is is asked again."""
+
+
+class Rekeying(msgspec.Struct, frozen=True):
+    """A re-keying: since when, and how it ended."""
+
+    since: float
+    result: Rekeyed | None = None
 
 
 class Concentrator:
@@ -29,8 +41,9 @@ class Concentrator:
         *,
         names: dict[str, str] | None = None,
         settings: Settings | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
-        """Set up; ``names`` holds what is known already, by EUI-64."""
+        """Set up; ``names`` holds what is known already, by EUI-64, ``shelf`` the firmware images."""
         self.pan = pan
         self.scheduler = scheduler
         self.requests = Requests(pan, scheduler, first_id, settings)
@@ -38,6 +51,10 @@ class Concentrator:
         """Names of meters by EUI-64, as they have told."""
         self.read_up_to: dict[str, int] = {}
         """Sequence number of the first record that GET_DATA_STREAM has not yet given, by EUI-64."""
+        self.shelf = shelf or Shelf()
+        self.updates = Updates(self.shelf, pan, self.requests, scheduler, self._updated)
+        self.rekeying: Rekeying | None = None
+        """The last re-keying since the start."""
         self._listeners: list[Callable[[str], object]] = []
         self.counters = {"lines": 0, "errors": 0, "events": 0}
 
@@ -64,7 +81,7 @@ class Concentrator:
         if member.eui64 in self.names:
             return
 
-        def done(reply: payload.Reply | None) -> None:
+        def done(reply: Reply | None) -> None:
             if isinstance(reply, Identity):
                 self._name(member, reply.name or reply.serial)
             else:
@@ -90,6 +107,7 @@ class Concentrator:
             self._joined(member)
         else:
             self._learn(member)
+        self.updates.joined(member)
 
     def left(self, member: Member, reason: str) -> None:
         """Take note of a device that has gone."""
@@ -110,6 +128,39 @@ class Concentrator:
 
     def _joined(self, member: Member) -> None:
         self.tell("JOINED", meter=self.name_of(member), eui64=member.eui64, short=f"0x{member.short_address:04x}")
+
+    # Re-keying and updates
+
+    def rekey(self) -> None:
+        """Begin a re-keying of the PAN; its end is announced."""
+        begun = Rekeying(self.scheduler.seconds())
+
+        def done(result: Rekeyed) -> None:
+            self.rekeying = Rekeying(begun.since, result)
+            self.tell("REKEYED", rekeyed=len(result.rekeyed), lost=len(result.lost))
+
+        before, self.rekeying = self.rekeying, begun
+        try:
+            self.pan.rekey(done)
+        except FlexmapError:
+            self.rekeying = before
+            raise
+
+    def update_fields(self, transfer: Transfer) -> dict[str, object]:
+        """Return an update in a line's fields; ``of`` is the octets of the whole image."""
+        held = self.shelf.get(transfer.image)
+        fields: dict[str, object] = {
+            "meter": self.names.get(transfer.eui64) or transfer.eui64,
+            "image": transfer.image,
+            "state": transfer.state.value,
+            "offset": transfer.offset,
+            "of": held.image.size if held else 0,
+            "running": transfer.running,
+        }
+        return fields | ({"cause": transfer.cause} if transfer.cause else {})
+
+    def _updated(self, transfer: Transfer) -> None:
+        self.tell("FIRMWARE", **self.update_fields(transfer))
 
     # Who listens
 

@@ -8,6 +8,7 @@ An update message: type (UdpType.FWUP_REQUEST or FWUP_REPLY), operation, id (2),
     BLOCK     offset 4, octets
     ACTIVATE  nothing
     STATUS    nothing
+    VERIFY    nothing: the image that is there is checked, nothing else happens
     reply     result 1, next offset 4, and of BEGIN's binary: running version 4
 
 Each of them may come twice: a block that is there already is acknowledged, not written. The digest guards against
@@ -61,6 +62,7 @@ class FwUp(enum.IntEnum):
     BLOCK = 2
     ACTIVATE = 3
     STATUS = 4
+    VERIFY = 5
 
 
 class FwUpResult(enum.IntEnum):
@@ -192,7 +194,7 @@ class Firmware:
             result = self._begin(request)
         elif request.operation is FwUp.BLOCK:
             result = self._block(request.offset, request.octets)
-        elif request.operation is FwUp.ACTIVATE:
+        elif request.operation in {FwUp.ACTIVATE, FwUp.VERIFY}:
             result = self._check()
         else:
             result = FwUpResult.DONE
@@ -248,5 +250,9 @@ class Firmware:
         if image is None:
             # Asked again because the answer was lost: it is in operation already.
             return FwUpResult.DONE if self._installed else FwUpResult.ORDER
-        whole = len(self._octets) == image.size and hashlib.sha256(self._octets).digest() == image.digest
-        return FwUpResult.DONE if whole else FwUpResult.DIGEST
+        if len(self._octets) < image.size:
+            return FwUpResult.DIGEST
+        if hashlib.sha256(self._octets).digest() != image.digest:
+            self._octets = bytearray()  # to be sent again: no block of it is known to be right
+            return FwUpResult.DIGEST
+        return FwUpResult.DONE

@@ -3,8 +3,8 @@
 The seed document (clause 7.1.1) gives the request, ``<module> <command> <parameter 1> … <parameter N>``, with
 32-bit parameters in decimal or hexadecimal and an error on a wrong number of them, and
 ``APP GET_DATA_STREAM 10 SM_ID1``.
-The commands themselves and the form of replies are flexmap's own: docs/concentrator.md. ``COMMANDS`` serves the
-shell, its help and that page.
+The commands themselves (:mod:`flexmap.stcomet.catalogue`) and the form of replies are flexmap's own:
+docs/concentrator.md.
 """
 
 from __future__ import annotations
@@ -37,15 +37,19 @@ class ErrorCode(enum.StrEnum):
     COUNT = "COUNT"
     """Wrong number of parameters."""
     PARAMETER = "PARAMETER"
-    """A parameter is no 32-bit number, or no name, or outside its range."""
+    """A parameter is no 32-bit number, no name or no octets, or outside its range."""
+    LOGIN = "LOGIN"
+    """The session has to log in first, or the proof was wrong."""
     METER = "METER"
     """No such meter."""
+    IMAGE = "IMAGE"
+    """No such image, or it is not whole."""
     SILENT = "SILENT"
     """The meter has not answered."""
     REFUSED = "REFUSED"
     """The meter or the PAN has refused."""
     BUSY = "BUSY"
-    """Too many requests wait."""
+    """Too many requests wait, or too many sessions."""
 
 
 class MnshError(RemoteError):
@@ -54,89 +58,6 @@ class MnshError(RemoteError):
     def __init__(self, code: ErrorCode, text: str) -> None:
         super().__init__(text)
         self.code = code
-
-
-class Kind(enum.Enum):
-    """What a parameter is."""
-
-    NUMBER = "number"
-    NAME = "name"
-
-
-class Parameter(msgspec.Struct, frozen=True):
-    """One parameter of a command."""
-
-    name: str
-    kind: Kind = Kind.NUMBER
-    most: int = 0xFFFFFFFF
-
-
-class Command(msgspec.Struct, frozen=True):
-    """One command of the shell."""
-
-    module: str
-    name: str
-    parameters: tuple[Parameter, ...]
-    help: str
-
-    @property
-    def usage(self) -> str:
-        """Return the form of a request."""
-        return " ".join((self.module, self.name, *(f"<{parameter.name}>" for parameter in self.parameters)))
-
-
-_METER = Parameter("meter", Kind.NAME)
-_EUI64 = Parameter("eui64", Kind.NAME)
-_ATTRIBUTE = Parameter("attribute", Kind.NAME)
-
-COMMANDS: tuple[Command, ...] = (
-    Command("SYS", "VERSION", (), "Version of the shell."),
-    Command("SYS", "ECHO", (Parameter("on", most=1),), "Echo what is typed, and prompt (1), or not (0)."),
-    Command("SYS", "TIME", (), "The concentrator's clock, in seconds since 1970."),
-    Command("SYS", "STATS", (), "Counters of the shell, the requests to meters and the PAN."),
-    Command("APP", "METERS", (), "Meters of the PAN."),
-    Command("APP", "IDENTITY", (_METER,), "Ask a meter who it is."),
-    Command(
-        "APP",
-        "GET_DATA_STREAM",
-        (Parameter("count", most=3600), _METER),
-        "Read the oldest records not yet read; they count as read.",
-    ),
-    Command(
-        "APP",
-        "READ",
-        (_METER, Parameter("origin", most=3), Parameter("start"), Parameter("count", most=0xFFFF)),
-        "Read records in the coded form; origin: 0 the latest, 1 a time, 2 a sequence number, 3 the tail.",
-    ),
-    Command("APP", "EVENTS", (_METER, Parameter("start")), "Read a meter's events from a number on."),
-    Command(
-        "APP",
-        "BREAKER",
-        (_METER, Parameter("close", most=1), Parameter("valid_until")),
-        "Open (0) or close (1) the line breaker; not after a time of the meter's clock (0: whenever).",
-    ),
-    Command("APP", "CLOCK", (_METER, Parameter("time")), "Set a meter's clock, in seconds since 1970."),
-    Command("PLC", "TOPOLOGY", (), "Each meter's route: hops, next hop, route cost."),
-    Command("PLC", "STATUS", (_METER,), "Link and requests of one meter: LQI, hops, route cost, retries."),
-    Command("PLC", "KICK", (_METER,), "Put a meter out of the PAN; it may join again."),
-    Command("PLC", "ACCESS", (), "Show the black list and the white list."),
-    Command("PLC", "BAN", (_EUI64,), "Put a device on the black list, and out of the PAN."),
-    Command("PLC", "UNBAN", (_EUI64,), "Take a device off the black list."),
-    Command("PLC", "ALLOW", (_EUI64,), "Put a device on the white list: from then on no others join."),
-    Command("PLC", "ALLOW_ALL", (), "Drop the white list."),
-    Command("PIB", "LIST", (), "Attributes of the coordinator's information base."),
-    Command("PIB", "GET", (_ATTRIBUTE,), "Read an attribute."),
-    Command("PIB", "SET", (_ATTRIBUTE, Parameter("value")), "Write an attribute."),
-)
-_TABLE = {(command.module, command.name): command for command in COMMANDS}
-MODULES = tuple(dict.fromkeys(command.module for command in COMMANDS))
-
-
-class Request(msgspec.Struct, frozen=True):
-    """A request that is right in form."""
-
-    command: Command
-    arguments: tuple[int | str, ...]
 
 
 # Lines
@@ -201,57 +122,6 @@ def split_tag(line: str) -> tuple[int | None, str]:
     if not re.fullmatch(r"[0-9]{1,5}", tag) or int(tag) > LAST_TAG:
         raise MnshError(ErrorCode.SYNTAX, f"a tag is '#' and a number up to {LAST_TAG}")
     return int(tag), rest
-
-
-def parse(line: str) -> Request:
-    """Return the request of a line (without its tag); raise :class:`MnshError` with the code to answer."""
-    module, *rest = words(line) or [""]
-    module = module.upper()
-    if module not in MODULES:
-        raise MnshError(ErrorCode.MODULE, f"no module {module[:32]}: there are {', '.join(MODULES)}, and HELP")
-    name = rest[0].upper() if rest else ""
-    command = _TABLE.get((module, name))
-    if command is None:
-        raise MnshError(ErrorCode.COMMAND, f"no command {name[:32]} in {module}: see HELP {module}")
-    given = rest[1:]
-    if len(given) != len(command.parameters):
-        raise MnshError(
-            ErrorCode.COUNT,
-            f"wrong number of parameters: {len(given)}, where {len(command.parameters)} are due: {command.usage}",
-        )
-    pairs = zip(command.parameters, given, strict=True)
-    return Request(command, tuple(_argument(parameter, word) for parameter, word in pairs))
-
-
-def _argument(parameter: Parameter, word: str) -> int | str:
-    if parameter.kind is Kind.NAME:
-        if not word or len(word) > 64:
-            raise MnshError(ErrorCode.PARAMETER, f"{parameter.name} is a name of 1 to 64 characters")
-        return word
-    return number(word, parameter.name, parameter.most)
-
-
-def number(word: str, name: str, most: int = 0xFFFFFFFF) -> int:
-    """Return a parameter's value: decimal, or hexadecimal behind ``0x``."""
-    if re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", word):
-        value = int(word, 16)
-    elif re.fullmatch(r"[0-9]{1,10}", word):
-        value = int(word)
-    else:
-        raise MnshError(ErrorCode.PARAMETER, f"{name} is a 32-bit number, decimal or 0x…")
-    if value > most:
-        raise MnshError(ErrorCode.PARAMETER, f"{name} is at most {most}")
-    return value
-
-
-def help_lines(module: str = "") -> list[str]:
-    """Return what HELP answers, for one module or all; raise :class:`MnshError` if there is none of that name."""
-    module = module.upper()
-    if module and module not in MODULES:
-        raise MnshError(ErrorCode.MODULE, f"no module {module[:32]}: there are {', '.join(MODULES)}")
-    chosen = [command for command in COMMANDS if module in {"", command.module}]
-    width = max(len(command.usage) for command in chosen)
-    return [f"{command.usage:{width}}  {command.help}" for command in chosen]
 
 
 # Replies

@@ -56,6 +56,14 @@ class Access(msgspec.Struct, frozen=True):
     """None: everyone who is not on the black list."""
 
 
+class Rekeyed(msgspec.Struct, frozen=True):
+    """How a re-keying ended; devices by EUI-64."""
+
+    rekeyed: tuple[str, ...]
+    lost: tuple[str, ...]
+    """Those that have to join again."""
+
+
 class PanUser(Protocol):
     """What the PAN calls."""
 
@@ -84,7 +92,13 @@ class Pan(Protocol):
         """Return the way to a device, None while there is none."""
 
     def kick(self, eui64: str) -> None:
-        """Put a device out of the PAN."""
+        """Put a device out of the PAN, and tell it."""
+
+    def remove(self, eui64: str) -> None:
+        """Strike a device off the PAN without telling it."""
+
+    def rekey(self, done: Callable[[Rekeyed], object]) -> None:
+        """Begin to give all devices a new group master key; refused while another re-keying lasts."""
 
     def access(self) -> Access:
         """Return who may join."""

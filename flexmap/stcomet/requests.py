@@ -1,7 +1,8 @@
-"""FLEXMETER requests from the concentrator to meters: ids, order, time-outs, repetition.
+"""Requests from the concentrator to meters (FLEXMETER, firmware update): ids, order, time-outs, repetition.
 
 A request is repeated under its own id, so a meter acts on it once. What has priority goes before everything that
-waits, and beside what is under way: a command does not stand behind a bulk read.
+waits, and beside what is under way: a command does not stand behind a bulk read. What goes in the background waits
+until nothing else does, but not for ever.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from flexmap.stcomet import payload
+from flexmap.model import RemoteError
+from flexmap.stcomet import firmware, payload
+from flexmap.stcomet.firmware import FwUpReply, FwUpRequest
 from flexmap.stcomet.pan import Pan, Scheduler, Timer
-from flexmap.stcomet.payload import PayloadError, Reply, Request
+from flexmap.stcomet.payload import UdpType
 
+Request = payload.Request | FwUpRequest
+Reply = payload.Reply | FwUpReply
 Done = Callable[[Reply | None], object]
 """Takes the meter's reply, None if it has not answered."""
 LAST_ID = 0xFFFF
@@ -34,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Requests under way at a time, those of priority not counted: the line is one, but a route's far end may
     be silent."""
     most_waiting: int = 256
+    passes: int = 8
+    """Requests that may begin before one of the background that waits."""
 
 
 class Statistics(msgspec.Struct):
@@ -52,19 +59,27 @@ class Statistics(msgspec.Struct):
 
 
 class _Job:
-    __slots__ = ("bulk", "done", "most", "number", "octets", "priority", "short", "timer", "tries")
+    __slots__ = ("background", "bulk", "done", "most", "number", "octets", "priority", "short", "timer", "tries")
 
-    def __init__(self, short: int, number: int, octets: bytes, done: Done, *, priority: bool, bulk: bool) -> None:
+    def __init__(
+        self, short: int, number: int, octets: bytes, done: Done, *, priority: bool, bulk: bool, background: bool
+    ) -> None:
         self.short = short
         self.number = number
         self.octets = octets
         self.done = done
         self.priority = priority
         self.bulk = bulk
+        self.background = background
         self.timer: Timer | None = None
         self.tries = 0
         self.most = 0
         """How often it is sent."""
+
+    def answered_by(self, short: int, octets: bytes) -> bool:
+        """Return whether a reply with this request's id is one to it."""
+        update = self.octets[0] == UdpType.FWUP_REQUEST
+        return self.short == short and update == (octets[0] == UdpType.FWUP_REPLY)
 
 
 class Requests:
@@ -78,6 +93,9 @@ class Requests:
         self._next_id = first_id & LAST_ID
         self._urgent: deque[_Job] = deque()
         self._waiting: deque[_Job] = deque()
+        self._background: deque[_Job] = deque()
+        self._passed = 0
+        """Requests that have begun since the first of the background waits."""
         self._under_way: dict[int, _Job] = {}
         self.total = Statistics()
         self._meters: dict[int, Statistics] = {}
@@ -99,6 +117,7 @@ class Requests:
         *,
         priority: bool = False,
         bulk: bool = False,
+        background: bool = False,
         repeat: bool = True,
     ) -> None:
         """Ask a meter; ``build`` gets the request's id. What is soon out of date must not be repeated."""
@@ -106,23 +125,25 @@ class Requests:
         while number in self._under_way:
             number = (number + 1) & LAST_ID
         self._next_id = (number + 1) & LAST_ID
-        job = _Job(short, number, payload.encode(build(number)), done, priority=priority, bulk=bulk)
+        octets = _encode(build(number))
+        job = _Job(short, number, octets, done, priority=priority, bulk=bulk, background=background)
         job.most = self.settings.attempts if repeat else 1
         self._count(short, "requests")
-        (self._urgent if priority else self._waiting).append(job)
+        queue = self._background if background else self._waiting
+        (self._urgent if priority else queue).append(job)
         self._pump()
 
-    def reply(self, short: int, octets: bytes) -> Reply | None:
+    def reply(self, short: int, octets: bytes) -> payload.Events | None:
         """Take a datagram of a meter; return it if it is no reply to anything (a notification)."""
         try:
-            message = payload.decode(octets)
-        except PayloadError:
+            message = _decode(octets)
+        except RemoteError:
             self._count(short, "malformed")
             return None
         if isinstance(message, payload.Events) and message.unasked:
             return message
         job = self._under_way.get(message.id)
-        if not isinstance(message, Reply) or job is None or job.short != short:
+        if not isinstance(message, Reply) or job is None or not job.answered_by(short, octets):
             self._count(short, "late")
             return None
         self._count(short, "replies")
@@ -132,7 +153,7 @@ class Requests:
 
     def forget(self, short: int) -> None:
         """End the requests of a meter that has gone; its next one may get another address."""
-        for queue in (self._urgent, self._waiting):
+        for queue in (self._urgent, self._waiting, self._background):
             gone = [job for job in queue if job.short == short]
             for job in gone:
                 queue.remove(job)
@@ -143,22 +164,28 @@ class Requests:
     def _pump(self) -> None:
         while self._urgent:
             self._begin(self._urgent.popleft())
-        while self._waiting and self._plain_under_way() < self.settings.abreast:
-            job = self._next_waiting()
-            if job is None:
-                return
+        while (job := self._next_plain()) is not None:
             self._begin(job)
 
-    def _plain_under_way(self) -> int:
-        return sum(not job.priority for job in self._under_way.values())
-
-    def _next_waiting(self) -> _Job | None:
-        """Return the first that waits for a meter which is not being asked already."""
-        busy = {job.short for job in self._under_way.values() if not job.priority}
-        found = next((job for job in self._waiting if job.short not in busy), None)
+    def _next_plain(self) -> _Job | None:
+        """Return what is to begin now without priority."""
+        plain = [job for job in self._under_way.values() if not job.priority]
+        if len(plain) >= self.settings.abreast:
+            return None
+        busy = {job.short for job in plain}
+        behind = None if any(job.background for job in plain) else _first_of(self._background, busy)
+        if behind is not None and self._passed >= self.settings.passes:
+            self._passed = 0
+            self._background.remove(behind)
+            return behind
+        found = _first_of(self._waiting, busy)
         if found is not None:
             self._waiting.remove(found)
-        return found
+            self._passed += behind is not None
+        elif behind is not None:
+            self._passed = 0
+            self._background.remove(behind)
+        return found or behind
 
     def _begin(self, job: _Job) -> None:
         while job.number in self._under_way:  # the numbers have gone round
@@ -199,3 +226,19 @@ class Requests:
     def _count(self, short: int, name: str, by: int = 1) -> None:
         for statistics in (self.total, self.of(short)):
             setattr(statistics, name, getattr(statistics, name) + by)
+
+
+def _first_of(queue: deque[_Job], busy: set[int]) -> _Job | None:
+    """Return the first that waits for a meter which is not being asked already."""
+    return next((job for job in queue if job.short not in busy), None)
+
+
+def _encode(request: Request) -> bytes:
+    return firmware.encode_request(request) if isinstance(request, FwUpRequest) else payload.encode(request)
+
+
+def _decode(octets: bytes) -> payload.Message | FwUpReply:
+    return firmware.decode_reply(octets) if octets[:1] == _UPDATE else payload.decode(octets)
+
+
+_UPDATE = bytes((UdpType.FWUP_REPLY,))

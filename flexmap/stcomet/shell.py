@@ -7,8 +7,11 @@ from collections.abc import Callable
 
 from flexmap.model import FlexmapError
 from flexmap.stcomet import mnsh
-from flexmap.stcomet.commands import Answer, handle
+from flexmap.stcomet.call import Answer
+from flexmap.stcomet.commands import handle
 from flexmap.stcomet.concentrator import Concentrator
+from flexmap.stcomet.editor import Editor
+from flexmap.stcomet.login import Guard
 from flexmap.stcomet.mnsh import ErrorCode, LineSplitter, MnshError
 
 PROMPT = "MNSH> "
@@ -20,28 +23,42 @@ class Shell:
     """Reads lines, answers them, passes on what nobody asked for.
 
     Lines without a tag are answered one after the other; lines with a tag (``#7 APP METERS``) beside each other,
-    each line of an answer with the tag of its request.
+    each line of an answer with the tag of its request. Where there is a guard, a session must log in before it may
+    do and hear anything.
     """
 
-    def __init__(self, concentrator: Concentrator, write: Callable[[bytes], object]) -> None:
+    def __init__(
+        self,
+        concentrator: Concentrator,
+        write: Callable[[bytes], object],
+        guard: Guard | None = None,
+        peer: str = "",
+    ) -> None:
         self._concentrator = concentrator
+        self._guard = guard
+        self._peer = peer
+        self._nonce = ""
+        self.trusted = guard is None
+        """Whether all commands are open to it."""
         self._write = write
         self._splitter = LineSplitter(mnsh.MAX_REQUEST)
         self._waiting: deque[str] = deque()
         self._busy = False
         self._echo = False
-        self._typed = bytearray()
-        concentrator.listen(self._line)
+        self._editor = Editor(self._say)
+        if self.trusted:
+            concentrator.listen(self._line)
 
     def close(self) -> None:
         """Let go: answers still to come go nowhere."""
-        self._concentrator.unlisten(self._line)
+        if self.trusted:
+            self._concentrator.unlisten(self._line)
         self._write = _nowhere
 
     def feed(self, octets: bytes) -> None:
         """Take octets of the line."""
         if self._echo:
-            octets = self._edit(octets)
+            octets = self._editor.feed(octets)
         for line in self._splitter.feed(octets):
             self._concentrator.counters["lines"] += 1
             self._take(line)
@@ -49,7 +66,21 @@ class Shell:
     def set_echo(self, on: bool) -> None:
         """Echo what is typed, edit the line, prompt; or none of it."""
         self._echo = on
-        self._typed.clear()
+        self._editor = Editor(self._say)
+
+    def challenge(self) -> str:
+        """Return the nonce that the next login must answer."""
+        self._nonce = self._guard.nonce() if self._guard else ""
+        return self._nonce
+
+    def login(self, proof: bytes) -> None:
+        """Open all commands; raises MnshError if the proof is wrong."""
+        nonce, self._nonce = self._nonce, ""
+        if self.trusted or self._guard is None:
+            return
+        self._guard.check(self._peer, nonce, proof)
+        self.trusted = True
+        self._concentrator.listen(self._line)
 
     def _take(self, line: str | MnshError) -> None:
         try:
@@ -107,22 +138,8 @@ class Shell:
         if self._echo:
             self._write(PROMPT.encode())
 
-    def _edit(self, octets: bytes) -> bytes:
-        """Echo what is typed; return the lines that are complete: a backspace takes back a character."""
-        complete = bytearray()
-        for octet in octets:
-            if octet in b"\r\n":
-                self._write(b"\r\n")
-                complete += (self._typed or b" ") + b"\n"
-                self._typed.clear()
-            elif octet in {0x08, 0x7F}:
-                if self._typed:
-                    del self._typed[-1]
-                    self._write(b"\b \b")
-            elif 0x20 <= octet < 0x7F and len(self._typed) <= mnsh.MAX_REQUEST:
-                self._typed.append(octet)
-                self._write(bytes((octet,)))
-        return bytes(complete)
+    def _say(self, octets: bytes) -> None:
+        self._write(octets)
 
 
 def _nowhere(_octets: bytes) -> None:

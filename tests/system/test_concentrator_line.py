@@ -41,7 +41,7 @@ class Town:
         psk = bytes(range(16))
         at = Connection(COORDINATOR_SPOT.place)
         node = Node.coordinator(self.medium, bytes(7) + b"\xff", random.Random(seed), Psks(psk), at=at)
-        pan = G3Pan(node)
+        pan = G3Pan(node, random.Random(seed).randbytes)
         core = Concentrator(pan, self.time, 0)
         pan.attach(core)
         settings = SimulationSettings(seed=seed, substation="SUB1")

@@ -12,7 +12,7 @@ from flexmap.stcomet.concentrator import Concentrator
 from flexmap.stcomet.meter import Meter
 from flexmap.stcomet.metro import MeterIdentity
 from flexmap.stcomet.metrology import Metrology
-from flexmap.stcomet.pan import Access, Member, Route
+from flexmap.stcomet.pan import Access, Member, Rekeyed, Route
 from flexmap.stcomet.record import Layout
 
 DELAY = 0.1
@@ -26,6 +26,7 @@ class DelayPan:
         self.user: Concentrator | None = None
         self.deaf: set[int] = set()
         self.lose_replies = 0
+        self.rekeying = False
         self.sent: list[tuple[float, int, bytes, bool]] = []
         self._access = Access((), None)
         self.pib = {"adpMaxHops": 8}
@@ -72,6 +73,23 @@ class DelayPan:
         member = next(m for m in self._members.values() if m.eui64 == eui64)
         del self._members[member.short_address]
         self.user.left(member, "kicked")
+
+    def remove(self, eui64):
+        member = next(m for m in self._members.values() if m.eui64 == eui64)
+        del self._members[member.short_address]
+        self.user.left(member, "removed")
+
+    def rekey(self, done):
+        if self.rekeying:
+            raise LocalError("a re-keying is under way")
+        self.rekeying = True
+
+        def finished():
+            self.rekeying = False
+            lost = tuple(m.eui64 for m in self.members() if m.short_address in self.deaf)
+            done(Rekeyed(tuple(m.eui64 for m in self.members() if m.eui64 not in lost), lost))
+
+        self.time.callLater(60, finished)
 
     def join(self, short):
         self._members[short] = Member(f"{short:016x}", short, int(self.time.seconds()))

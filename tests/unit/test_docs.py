@@ -30,7 +30,7 @@ from flexmap.scl import check
 from flexmap.scl.abilities import LIBIEC61850
 from flexmap.scl.reports import meter_reports, site_reports
 from flexmap.sources.load import read_load
-from flexmap.stcomet import mnsh
+from flexmap.stcomet import catalogue, mnsh
 from flexmap.store.profile import AmrStatus
 
 ROOT = Path(__file__).parents[2]
@@ -185,6 +185,8 @@ def test_as_many_meters_as_the_help_says():
 
 def test_the_concentrators_page_has_every_command_and_error_of_the_shell():
     written = {cells[0]: cells[1] for cells in rows(page("concentrator.md"))}
-    coded = {command.usage: command.help for command in mnsh.COMMANDS}
+    coded = {command.usage: command.help for command in catalogue.COMMANDS}
     assert {usage: written.get(usage) for usage in coded} == coded
     assert {code.value for code in mnsh.ErrorCode} <= written.keys()
+    usage = re.compile(rf"({'|'.join(catalogue.MODULES)}) [A-Z_]+( <[a-z0-9_]+>)*")
+    assert {cell for cell in written if usage.fullmatch(cell)} == coded.keys()

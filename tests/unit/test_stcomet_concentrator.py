@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import binascii
+import hashlib
 import random
+import re
 
 import pytest
 from stcomet_pan import DELAY, DelayPan
 from stcomet_site import START
 
-from flexmap.stcomet import mnsh, payload
+from flexmap.stcomet import catalogue, mnsh, payload
+from flexmap.stcomet.catalogue import Kind
 from flexmap.stcomet.commands import HANDLERS
 from flexmap.stcomet.concentrator import Concentrator
-from flexmap.stcomet.mnsh import Mark, parse_line
+from flexmap.stcomet.login import MOST_PEERS, Guard, proof
+from flexmap.stcomet.mnsh import Mark, MnshError, parse_line
 from flexmap.stcomet.shell import Shell
 
 
@@ -54,7 +59,7 @@ def terminal():
 
 
 def test_every_command_has_a_handler_and_no_handler_is_left_over():
-    assert set(HANDLERS) == {(command.module, command.name) for command in mnsh.COMMANDS}
+    assert set(HANDLERS) == {(command.module, command.name) for command in catalogue.COMMANDS}
 
 
 def test_meters_are_known_by_the_names_they_tell(terminal):
@@ -173,7 +178,10 @@ def test_lines_without_a_tag_are_answered_in_their_order(terminal):
 
 def test_a_person_types_and_sees(terminal):
     assert terminal.raw(b"SYS ECHO 1\r") == "= OK\r\nMNSH> "
-    assert terminal.raw(b"SYS VERX\x7fSION\r") == "SYS VERX\b \bSION\r\n= OK mnsh=1 payload=1\r\nMNSH> "
+    assert (
+        terminal.raw(b"SYS VERX\x7fSION\r")
+        == f"SYS VERX\b \bSION\r\n= OK mnsh=1 payload={payload.VERSION}\r\nMNSH> "
+    )
     assert terminal.raw(b"\r") == "\r\nMNSH> "
     assert "wrong number of parameters: 1, where 2 are due" in terminal.raw(b"APP GET_DATA_STREAM 10\r")
     assert "APP GET_DATA_STREAM <count> <meter>" in terminal.raw(b"help app\r")
@@ -191,3 +199,188 @@ def test_noise_on_the_line_does_not_end_the_session(terminal):
         terminal.run(0.2)
     terminal.raw(b"\n\n", 100)
     assert terminal.reply("SYS VERSION")[-1].done
+
+
+def test_a_meter_is_removed_without_a_word_and_may_come_again(terminal):
+    terminal.pan.sent.clear()
+    lines = terminal.type("PLC REMOVE SM_ID1", 1)
+    assert [line.words for line in lines] == [("LEFT",), ("OK",)]
+    assert lines[0].fields == {"meter": "SM_ID1", "reason": "removed"}
+    assert not terminal.pan.sent
+    assert terminal.error("PLC REMOVE SM_ID1") == "METER"
+
+
+def test_a_rekeying_is_begun_once_and_says_how_it_ended(terminal):
+    assert terminal.reply("PLC REKEY_STATUS")[-1].fields == {"state": "none"}
+    terminal.pan.deaf.add(3)
+    assert terminal.reply("PLC REKEY", 1)[-1].fields == {"meters": "3"}
+    assert terminal.error("PLC REKEY", 1) == "REFUSED"
+    assert terminal.reply("PLC REKEY_STATUS", 1)[-1].fields["state"] == "running"
+    (told,) = terminal.type("", 60)
+    assert (told.words, told.fields) == (("REKEYED",), {"rekeyed": "2", "lost": "1"})
+    lost, end = terminal.reply("PLC REKEY_STATUS", 1)
+    assert lost.fields["meter"] == "SM_ID2"
+    assert end.fields["state"] == "done"
+
+
+def test_help_tells_each_parameter_of_a_command(terminal):
+    *lines, end = terminal.reply("HELP app read")
+    assert end.done
+    assert lines[0].words == ("APP READ <meter> <origin> <start> <count>",)
+    assert len(lines) == 2 + 4
+    assert "number, 0 to 3" in lines[3].words[0]
+    assert terminal.error("HELP APP NONE") == "COMMAND"
+    assert terminal.error("HELP A B C") == "COUNT"
+    assert terminal.error("HELP NONE") == "MODULE"
+
+
+def test_keys_of_a_terminal(terminal):
+    terminal.raw(b"SYS ECHO 1\r")
+    version = f"= OK mnsh=1 payload={payload.VERSION}\r\nMNSH> "
+    # Arrow keys, function keys and escape leave no traces; CR LF is one end of a line.
+    typed = b"SYS\x1b[A\x1b[1;5C\x1bOP VERSION\r\n"
+    assert terminal.raw(typed) == f"SYS VERSION\r\n{version}"
+    # Ctrl-U forgets the line; further control characters ring the bell.
+    assert terminal.raw(b"NO\x15SYS VERSION\x07\r") == f"NO\b \b\b \bSYS VERSION\a\r\n{version}"
+    # A backspace too many does nothing; CR and LF apart end a line each.
+    assert terminal.raw(b"\x7f\x08\r") == "\r\nMNSH> "
+    assert terminal.raw(b" \n") == " \r\nMNSH> "
+    assert terminal.raw(b"x" * 300 + b"\r").startswith("x" * 256 + "\a" * 44 + "\r\n= ERROR MODULE")
+
+
+class Login:
+    """Sessions of one port that wants a login."""
+
+    PASSWORD = "correct horse battery"
+
+    def __init__(self, terminal):
+        self.terminal = terminal
+        self.guard = Guard(self.PASSWORD, terminal.pan.time.seconds, random.Random(1).randbytes)
+
+    def session(self, peer="192.0.2.1"):
+        shell = Shell(self.terminal.core, self.terminal.output.extend, self.guard, peer)
+        self.terminal.shell = shell
+        return shell
+
+    def challenge(self):
+        return self.terminal.reply("SYS CHALLENGE", 0.01)[-1].fields["nonce"]
+
+    def login(self, password=PASSWORD, nonce=None):
+        answer = proof(password, nonce or self.challenge()).hex()
+        return self.terminal.reply(f"SYS LOGIN {answer}", 0.01)[-1]
+
+
+def test_without_a_login_a_session_does_and_hears_nothing(terminal):
+    terminal.shell.close()
+    shell = Login(terminal).session()
+    allowed = []
+    for command in catalogue.COMMANDS:
+        words = [command.module, command.name]
+        words += [
+            {Kind.NUMBER: "0", Kind.NAME: "x"}.get(p.kind, "00" * max(p.least, 1)) for p in command.parameters
+        ]
+        terminal.output.clear()
+        end = terminal.reply(" ".join(words), 1)[-1]
+        if end.words[:2] != ("ERROR", "LOGIN") or command.name == "LOGIN":
+            allowed.append(command.name)
+    assert allowed == ["VERSION", "ECHO", "CHALLENGE", "LOGIN"]
+    assert terminal.reply("HELP")[-1].done
+    assert terminal.reply("SYS VERSION")[-1].fields["login"] == "due"
+    terminal.core.tell("EVENT", meter="SM_ID1")
+    terminal.pan.kick(f"{2:016x}")
+    assert not terminal.output or b"LEFT" not in terminal.output
+    shell.close()
+
+
+def test_a_login_opens_the_session_and_a_proof_is_good_once(terminal):
+    login = Login(terminal)
+    login.session()
+    nonce = login.challenge()
+    assert login.login(nonce=nonce).done
+    assert terminal.reply("APP METERS")[-1].fields == {"meters": "3"}
+    assert "login" not in terminal.reply("SYS VERSION")[-1].fields
+    terminal.output.clear()
+    terminal.core.tell("EVENT", meter="SM_ID1")
+    assert b"! EVENT" in terminal.output
+    # What was overheard opens no other session, nor an answer without a challenge.
+    login.session("192.0.2.2")
+    assert login.login(nonce=nonce).words == ("ERROR", "LOGIN")
+    login.session("192.0.2.3")
+    login.challenge()
+    assert login.login(nonce=nonce).words == ("ERROR", "LOGIN")
+
+
+def test_who_guesses_waits_longer_and_longer_and_nobody_else_does(terminal):
+    login = Login(terminal)
+    waits = []
+    for _ in range(8):
+        login.session("192.0.2.9")  # a new session does not help
+        assert login.login("wrong password 1234").words == ("ERROR", "LOGIN")
+        waited = 0
+        while login.login("wrong password 1234").words == ("ERROR", "BUSY"):
+            terminal.run(0.99)
+            waited += 1
+            if waited > 70:
+                break
+        # The loop's last try was a failure of its own.
+        waits.append(waited)
+        terminal.run(200)
+    assert waits[0] <= 2
+    assert waits == sorted(waits)
+    assert waits[-1] >= 55
+    login.session("192.0.2.9")
+    login.login("wrong password 1234")
+    assert login.login().words == ("ERROR", "BUSY")
+    login.session("192.0.2.1")
+    assert login.login().done
+
+
+def test_a_guards_memory_is_bounded_and_it_does_not_show_its_password(terminal):
+    guard = Guard(Login.PASSWORD, terminal.pan.time.seconds, random.Random(1).randbytes)
+    for number in range(3 * MOST_PEERS):
+        with pytest.raises(MnshError):
+            guard.check(f"peer{number}", guard.nonce(), b"x" * 32)
+    assert len(guard._failures) == MOST_PEERS
+    assert Login.PASSWORD not in repr(guard)
+
+
+def test_fuzz_twenty_thousand_lines_and_uploads_leave_the_shell_alive():
+    terminal = Terminal(1)
+    draw = random.Random(11)
+    image = draw.randbytes(96 * 40)
+    digest = hashlib.sha256(image).hexdigest()
+    blocks = [
+        f"FW BLOCK a {at} {binascii.crc_hqx(image[at : at + 96], 0xFFFF)} {image[at : at + 96].hex()}"
+        for at in range(0, len(image), 96)
+    ]
+    plain = [command.usage.replace("<meter>", "SM_ID1") for command in catalogue.COMMANDS]
+    announced = f"FW IMAGE a 2 2 {len(image)} {digest}"
+    answers = 0
+    for number in range(20_000):
+        line = draw.choice([blocks[number % len(blocks)], draw.choice(plain), announced, "FW SEND a SM_ID1"])
+        line = re.sub("<[a-z_0-9]+>", lambda _: str(draw.choice([0, 1, 7, "x", "0xffffffff", "SM_ID0"])), line)
+        if draw.random() < 0.3:
+            line = f"#{draw.randrange(70_000)} {line}"
+        octets = bytearray(line.encode() + b"\n")
+        for _ in range(draw.choice([0, 0, 1, 1, 2, 8])):
+            place = draw.randrange(len(octets))
+            match draw.randrange(3):
+                case 0:
+                    octets[place] = draw.randrange(256)
+                case 1:
+                    octets[place:place] = draw.randbytes(draw.randrange(40))
+                case _:
+                    del octets[place : place + draw.randrange(1, 40)]
+                    octets = octets or bytearray(b"\n")
+        terminal.output.clear()
+        terminal.shell.feed(bytes(octets))
+        answers += terminal.output.count(b"= ")
+        if not number % 50:
+            terminal.run(1)
+    terminal.raw(b"\x15\nSYS ECHO 0\nSYS VERSION\n", 2000)
+    assert terminal.reply("SYS VERSION")[-1].done
+    assert answers > 15_000
+    terminal.reply(announced)
+    for line in blocks:
+        terminal.reply(line, 0.01)
+    assert terminal.reply("FW SEND a SM_ID0")[-1].done

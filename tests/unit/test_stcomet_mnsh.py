@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexmap.stcomet import mnsh
+from flexmap.stcomet import catalogue, mnsh
 from flexmap.stcomet.mnsh import ErrorCode, LineSplitter, Mark, MnshError
 
 
 def code_of(line: str) -> ErrorCode:
     with pytest.raises(MnshError) as caught:
-        mnsh.parse(line)
+        catalogue.parse(line)
     return caught.value.code
 
 
@@ -28,7 +28,7 @@ def code_of(line: str) -> ErrorCode:
     ],
 )
 def test_the_seeds_request(line):
-    request = mnsh.parse(line)
+    request = catalogue.parse(line)
     assert request.command.usage == "APP GET_DATA_STREAM <count> <meter>"
     assert request.arguments == (10, "SM_ID1")
 
@@ -57,15 +57,17 @@ def test_wrong_requests_are_told_apart(line, code):
 
 
 def test_32_bits_are_taken_in_both_forms():
-    assert mnsh.parse("APP CLOCK M 4294967295").arguments == mnsh.parse("APP CLOCK M 0xFFFFFFFF").arguments
+    assert (
+        catalogue.parse("APP CLOCK M 4294967295").arguments == catalogue.parse("APP CLOCK M 0xFFFFFFFF").arguments
+    )
 
 
 def test_help_names_every_command_once_and_modules_apart():
-    everything = mnsh.help_lines()
-    assert len(everything) == len(mnsh.COMMANDS) == len(set(everything))
-    assert sum(len(mnsh.help_lines(module)) for module in mnsh.MODULES) == len(everything)
+    everything = catalogue.help_lines()
+    assert len(everything) == len(catalogue.COMMANDS) == len(set(everything))
+    assert sum(len(catalogue.help_lines(module)) for module in catalogue.MODULES) == len(everything)
     with pytest.raises(MnshError, match="no module X"):
-        mnsh.help_lines("x")
+        catalogue.help_lines("x")
 
 
 def test_lines_end_with_cr_lf_or_both_and_long_ones_are_one_error():
@@ -112,7 +114,7 @@ def test_a_request_line_is_read_as_it_was_meant():
     for name in ("SM_ID1", "a b", 'q"q', "<x>", "back\\slash", "a=b"):
         tag, rest = mnsh.split_tag(mnsh.request_line("APP IDENTITY", name, tag=12))
         assert tag == 12
-        assert mnsh.parse(rest).arguments == (name,)
+        assert catalogue.parse(rest).arguments == (name,)
 
 
 def test_fuzz_requests_and_replies_end_in_a_result_or_an_mnsh_error():
@@ -130,7 +132,7 @@ def test_fuzz_requests_and_replies_end_in_a_result_or_an_mnsh_error():
     def act(text):
         try:
             mnsh.split_tag(text)
-            mnsh.parse(mnsh.split_tag(text)[1])
+            catalogue.parse(mnsh.split_tag(text)[1])
             results["taken"] += 1
         except MnshError:
             results["refused"] += 1
