@@ -12,12 +12,14 @@ from math import isqrt
 from typing import Protocol
 
 from flexmap.stcomet.bits import BitError, BitReader, BitWriter, Rice, read_long, unzigzag, write_long, zigzag
+from flexmap.stcomet.phasors import THIRD
 from flexmap.stcomet.record import (
     ACTIVE,
     APPARENT,
     CURRENT,
     ENERGIES,
-    NEUTRAL,
+    LAG_L2,
+    LAG_L3,
     PHASE_VALUES,
     REACTIVE,
     TOTAL_ACTIVE,
@@ -37,6 +39,9 @@ NOMINAL_FREQUENCY = 5000
 """0.01 Hz: what the first record's frequency is foretold as."""
 NOMINAL_VOLTAGE = 2300
 """0.1 V"""
+NOMINAL_LAGS = (THIRD, 2 * THIRD)
+_IMPORTS, _EXPORTS = (0, 2), (1, 3)
+"""Places of active and reactive energy."""
 _HOUR = 3600
 """Seconds; W·s in one Wh."""
 
@@ -100,6 +105,8 @@ class _Row:
         self._energies = [0] * layout.energies
         self._fractions = [0] * layout.energies
         self._measured = [NOMINAL_FREQUENCY, NOMINAL_VOLTAGE] + [0] * (layout.measured - 2)
+        if layout is Layout.THREE_PHASE:
+            self._measured[LAG_L2:] = NOMINAL_LAGS
         # Of each phase: S and √(P² + Q²), summed up and fading: their ratio is the distortion of its current.
         self._shape = [[0, 0] for _ in range(layout)]
 
@@ -158,16 +165,19 @@ class _Row:
         """Code the energies, the total behind the phases.
 
         In the first record the total is foretold as their sum, an apparent energy as √(P² + Q²) of its energies.
+        What phases import and others export at the same time is in neither total: both differ by it from the sums.
         """
         count = len(foretold)
         total = [0] * count
         for place in (*range(ENERGIES, count), *range(ENERGIES)):
             if self._first and place < ENERGIES < count:
-                foretold[place] = sum(total[place + ENERGIES :: ENERGIES])
+                netted = total[place - 1] - foretold[place - 1] if place in _EXPORTS else 0
+                foretold[place] = sum(total[place + ENERGIES :: ENERGIES]) + netted
             elif self._first and place % ENERGIES == ENERGIES - 1:
                 active, reactive = sum(total[place - 4 : place - 2]), sum(total[place - 2 : place])
                 foretold[place] = isqrt(active * active + reactive * reactive)
-            total[place] = self._value(place, foretold[place], values[place])
+            near = place < ENERGIES < count and place not in _IMPORTS
+            total[place] = self._value(place, foretold[place], values[place], near=near)
         return total
 
     def _foretell_energies(self, powers: Sequence[Sequence[int]]) -> list[int]:
@@ -196,10 +206,11 @@ class _Row:
         for phase in range(self._layout):
             self._code_phase(phase, old, new, values)
         if self._layout is Layout.THREE_PHASE:
-            for place in range(TOTAL_ACTIVE, NEUTRAL):
+            for place in range(TOTAL_ACTIVE, LAG_L2):
                 shift = place - TOTAL_ACTIVE + ACTIVE
                 self._one(new, place, sum(new[shift:TOTAL_ACTIVE:PHASE_VALUES]), values, near=True)
-            self._one(new, NEUTRAL, old[NEUTRAL], values)
+            for place in (LAG_L2, LAG_L3):
+                self._one(new, place, old[place], values)
         self._measured = new
         return tuple(new)
 

@@ -5,14 +5,13 @@ The model of the site stands above this layer; it comes in as a :class:`Feed`.
 
 from __future__ import annotations
 
-import cmath
-import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
 
 from flexmap.model import Event, LocalError, RemoteError
+from flexmap.stcomet.phasors import THIRD, crossing, lag
 from flexmap.stcomet.record import ENERGIES, Layout, Record, Slots, State, Status
 from flexmap.stcomet.stpm34 import Chip, Measured, PhaseInput, Reader
 
@@ -169,7 +168,7 @@ class Metrology:
         if [len(part) for part in self.registers] != [ENERGIES] * count:
             raise LocalError(f"{count} × {ENERGIES} registers are needed")
         self.chip = Chip() if layout is Layout.THREE_PHASE else None
-        self._reader = Reader(self.chip.exchange) if self.chip else None
+        self._reader = Reader(self.chip.exchange, zcr=self.chip.zcr) if self.chip else None
         if self._reader:
             self._reader.read()  # what its registers hold by now was counted before
         self._owed = [0, 0, 0]
@@ -205,7 +204,9 @@ class Metrology:
             return None
         first = reading.phases[0]
         powers = (first.active, first.reactive, first.apparent)
-        own = Measured(*powers, first.voltage, first.current, powers)
+        frequency = reading.frequency
+        edge = crossing(first.angle, frequency) if frequency and first.voltage else None
+        own = Measured(*powers, first.voltage, first.current, powers, edge)
         if self.chip is None or self._reader is None:
             return [own]
         self.chip.advance(reading.phases[1:3], reading.frequency)
@@ -234,7 +235,8 @@ class Metrology:
                 sum(p.reactive for p in phases),
                 sum(p.apparent for p in phases),
             )
-            values += [*(round(total / 1000) for total in totals), round(neutral_current(phases) * 100)]
+            values += [round(total / 1000) for total in totals]
+            values += [_lag(phases, number, frequency) for number in (1, 2)]
         return tuple(values)
 
     def _count(self, phases: Sequence[Measured]) -> None:
@@ -251,10 +253,7 @@ def _add(registers: list[int], work: Sequence[int]) -> None:
     registers[4] += apparent
 
 
-def neutral_current(phases: Sequence[PhaseInput]) -> float:
-    """Return the neutral's current in A: the sum of the phases' fundamentals, 120° apart."""
-    total = 0j
-    for number, phase in enumerate(phases):
-        angle = -2 * math.pi * number / 3 - math.atan2(phase.reactive, phase.active)
-        total += cmath.rect(phase.current, angle)
-    return abs(total)
+def _lag(phases: Sequence[Measured], number: int, frequency: float) -> int:
+    """Return by how much the voltage of L2 (1) or L3 (2) comes behind L1's, in 0.01°."""
+    own, other = phases[0].crossing, phases[number].crossing
+    return number * THIRD if own is None or other is None else lag(own, other, frequency)

@@ -1,6 +1,6 @@
 """The FLEXMETER message: what concentrator and meter say to each other in a UDP datagram.
 
-The seed document leaves it open; this is flexmap's own definition, version 1, with a byte table in
+The seed document leaves it open; this is flexmap's own definition, version 2, with a byte table in
 docs/flexmeter-payload.md. Numbers are big-endian. Each request carries an id that its reply repeats; reads move
 nothing, and a command that comes twice under one id acts once, so every request may be sent again.
 """
@@ -17,7 +17,7 @@ from flexmap.model import RemoteError
 from flexmap.stcomet import codec
 from flexmap.stcomet.record import Layout, Record
 
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct(">BBH")
 """Type, version (high nibble) and operation (low nibble), request id."""
 ROBO_FRAME = 98

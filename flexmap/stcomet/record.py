@@ -3,7 +3,7 @@
 The seed's ``metro_data_store_t`` holds active, reactive and apparent energy and power and a time stamp. Here the
 active and the reactive energy stand as import and export, as the meter's registers do, and voltage, current and
 frequency are added. Units are those of the registers that the meter's values end up in: Wh, varh, VAh, W, var, VA,
-0.1 V, 0.01 A, 0.01 Hz.
+0.1 V, 0.01 A, 0.01 Hz; lags of voltages are in 0.01°.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class Layout(enum.IntEnum):
 
     @property
     def measured(self) -> int:
-        """Number of measured values: frequency; each phase's V, P, Q, S, I; of three, total P, Q, S, neutral I."""
-        return 6 if self is Layout.SINGLE_PHASE else 1 + 3 * 5 + 4
+        """Number of measured values: frequency; each phase's V, P, Q, S, I; of three, total P, Q, S, two lags."""
+        return 6 if self is Layout.SINGLE_PHASE else 1 + 3 * 5 + 5
 
 
 FREQUENCY = 0
 VOLTAGE, ACTIVE, REACTIVE, APPARENT, CURRENT = range(1, 6)
 """Places of L1's values among the measured ones; those of L2 and L3 follow, five places on each."""
 PHASE_VALUES = 5
-TOTAL_ACTIVE, TOTAL_REACTIVE, TOTAL_APPARENT, NEUTRAL = range(16, 20)
-"""Places of a three-phase meter's totals."""
+TOTAL_ACTIVE, TOTAL_REACTIVE, TOTAL_APPARENT, LAG_L2, LAG_L3 = range(16, 21)
+"""Places of a three-phase meter's totals, and of what its L2's and L3's voltages come behind L1's, in 0.01°."""
 
 
 class Status(enum.IntFlag):
@@ -72,10 +72,11 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     energies: tuple[int, ...]
     """Wh, varh, VAh."""
     measured: tuple[int, ...]
-    """Frequency, then V, P, Q, S, I of each phase, then totals (see above); empty where nothing was measured."""
+    """Frequency, then V, P, Q, S, I of each phase, then totals and lags (see above); empty where nothing was
+    measured."""
 
 
-_RAW = {Layout.SINGLE_PHASE: struct.Struct(">I5I HHiiIH"), Layout.THREE_PHASE: struct.Struct(">I20I H 15i iiIH")}
+_RAW = {Layout.SINGLE_PHASE: struct.Struct(">I5I HHiiIH"), Layout.THREE_PHASE: struct.Struct(">I20I H 15i iiI HH")}
 
 
 class Slots:

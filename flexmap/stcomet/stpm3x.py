@@ -77,10 +77,16 @@ class Address(enum.IntEnum):
 
 REACTIVE, APPARENT = 4, 6
 """Steps in address from active energy or power to the others of the same channel."""
-LATCH_HIGH = 0x05
-"""High half of the control register DSP_CR3 (0x04), with the software latch of both channels."""
+CONTROL_LOW, CONTROL_HIGH = 0x04, 0x05
+"""Halves of the control register DSP_CR3."""
 LATCH = 0x0060
 """SW Latch1 and SW Latch2: bits 21 and 22 of the whole register."""
+ZCR_ENABLE = 0x0001
+"""ZCR_EN, bit 16: the ZCR/CLK pin shows zero crossings."""
+ZCR_VOLTAGE = (0x0000, 0x8000)
+"""ZCR_SEL, bits 15:14: of V1 or of V2."""
+SAG_TIME = 0x04E0
+"""SAG_TIME_THR, bits 13:0, as the chip starts."""
 
 
 class Request(msgspec.Struct, frozen=True):

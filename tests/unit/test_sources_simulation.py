@@ -13,10 +13,11 @@ from flexmap.mapping.value import quantise
 from flexmap.model import ConfigurationError, EventCode, Kind, LocalError, Meter, MeterType, Sample, quality
 from flexmap.sources.load import DAY, MISSING, sample_load
 from flexmap.sources.simulation.breaker import Breaker, State, Trigger
-from flexmap.sources.simulation.electric import Line, components, phase
+from flexmap.sources.simulation.electric import Line, phase
 from flexmap.sources.simulation.settings import Connection, SimulationSettings
 from flexmap.sources.simulation.shape import spread
 from flexmap.sources.simulation.site import SiteModel, replay
+from flexmap.stcomet.phasors import components
 
 TYPES = load_builtin()
 LOAD = sample_load()

@@ -49,15 +49,15 @@ class Column:
 
 def read(octets):  # noqa: PLR0915 - one piece, to be read beside the document
     kind, version, _id = octets[0], octets[1], octets[2:4]
-    assert (kind, version) == (0x10, 0x1A)
+    assert (kind, version) == (0x10, 0x2A)
     phases = octets[4] & 0x0F
     sequence, count = int.from_bytes(octets[7:11], "big"), int.from_bytes(octets[11:13], "big")
     bits = Bits(octets[13:])
     parts = 1 if phases == 1 else 4
     energy_columns = [Column(bits) for _ in range(5 * parts)]
-    value_columns = [Column(bits) for _ in range(6 if phases == 1 else 20)]
+    value_columns = [Column(bits) for _ in range(6 if phases == 1 else 21)]
     energies, fractions = [0] * (5 * parts), [0] * (5 * parts)
-    old = {"f": 5000, "V1": 2300}
+    old = {"f": 5000, "V1": 2300, "lag2": 12000, "lag3": 24000}
     a, b = [0] * phases, [0] * phases
     time, state, measured = 0, [0, 0, 0], False
     out = []
@@ -86,11 +86,14 @@ def read(octets):  # noqa: PLR0915 - one piece, to be read beside the document
                     guess = 0
                     if phases == 3 and place < 5:
                         guess = sum(new[place + 5 * phase] for phase in (1, 2, 3))
+                        if place in {1, 3}:
+                            guess += new[place - 1] - sum(new[place - 1 + 5 * phase] for phase in (1, 2, 3))
                     elif place % 5 == 4:
                         guess = isqrt(
                             (new[place - 4] + new[place - 3]) ** 2 + (new[place - 2] + new[place - 1]) ** 2
                         )
-                    new[place] = guess + unfold(bits.long())
+                    rice = phases == 3 and place in {1, 3, 4}
+                    new[place] = guess + (energy_columns[place].residual() if rice else unfold(bits.long()))
                 else:
                     new[place] = foretold[place] + energy_columns[place].residual()
         for place in range(5 * parts):
@@ -122,7 +125,8 @@ def read(octets):  # noqa: PLR0915 - one piece, to be read beside the document
             if phases == 3:
                 for letter in "PQS":
                     code(f"{letter}T", sum(seen[f"{letter}{phase}"] for phase in (1, 2, 3)), near=True)
-                code("IN", old.get("IN", 0))
+                for lag in ("lag2", "lag3"):
+                    code(lag, old[lag])
             old.update(seen)
         measured = now_measured
         out.append((sequence + number, time, tuple(state), tuple(energies), tuple(values)))

@@ -228,7 +228,7 @@ def test_loopback_and_test_datagrams(bench):
 
 @pytest.mark.parametrize(
     ("octets", "reason"),
-    [("10210005", Reason.VERSION), ("10100005", Reason.OPERATION), ("1012000500", Reason.FORM)],
+    [("10110005", Reason.VERSION), ("10200005", Reason.OPERATION), ("1022000500", Reason.FORM)],
 )
 def test_what_is_not_understood_is_refused_with_its_reason(bench, octets, reason):
     assert payload.decode(bench.ask_raw(bytes.fromhex(octets))) == Refusal(5, reason)

@@ -5,7 +5,7 @@ from stcomet_site import START, expected, metrologies, site
 
 from flexmap.model import LocalError
 from flexmap.stcomet.metrology import Metrology, Reading, RingBuffer
-from flexmap.stcomet.record import CURRENT, PHASE_VALUES, VOLTAGE, Layout, Record, State, Status
+from flexmap.stcomet.record import CURRENT, LAG_L2, PHASE_VALUES, VOLTAGE, Layout, Record, State, Status
 
 
 def record(number: int, time: int | None = None) -> Record:
@@ -104,7 +104,7 @@ def test_three_phase_meter_reads_two_phases_over_frames():
         energies, values = expected(samples["SUB"], three_phase=True)
         first = first or stored
         assert stored.measured[0:6] == values[0:6]  # L1 is the STCOMET's own
-        for place, (mine, models) in enumerate(zip(stored.measured, values, strict=True)):
+        for place, (mine, models) in enumerate(zip(stored.measured[:LAG_L2], values, strict=True)):
             assert abs(mine - models) <= 1, place
         assert max(abs(mine - models) for mine, models in zip(stored.energies, energies, strict=True)) <= 1
     assert stored.energies[0] > first.energies[0]

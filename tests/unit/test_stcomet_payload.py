@@ -220,12 +220,12 @@ def test_mutated_payloads_are_refused_or_mean_exactly_what_they_say():
     [
         ("", "no FLEXMETER"),
         ("03110001", "no FLEXMETER"),
-        ("10210001", "version 2"),
-        ("10100001", "operation 0"),
-        ("1011000100", "1 octets too many"),
-        ("101200010400000000000100ff", "4 is not a valid Origin"),
-        ("101400010200000000", "neither 0 nor 1"),
-        ("101f000109", "9 is not a valid Reason"),
+        ("10310001", "version 3"),
+        ("10200001", "operation 0"),
+        ("1021000100", "1 octets too many"),
+        ("102200010400000000000100ff", "4 is not a valid Origin"),
+        ("102400010200000000", "neither 0 nor 1"),
+        ("102f000109", "9 is not a valid Reason"),
     ],
 )
 def test_causes_of_refusal(octets, cause):

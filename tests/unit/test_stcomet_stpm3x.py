@@ -1,5 +1,6 @@
 """STPM3x frames, the model of the chip and its reader."""
 
+import math
 import random
 from typing import NamedTuple
 
@@ -17,10 +18,11 @@ class Phase(NamedTuple):
     apparent: int
     voltage: float
     current: float
+    angle: float
 
 
-ONE = Phase(2_300_000, 400_000, 2_340_000, 231.4, 10.11)
-TWO = Phase(-1_500_000, -250_000, 1_530_000, 228.9, 6.68)
+ONE = Phase(2_300_000, 400_000, 2_340_000, 231.4, 10.11, -2.1)
+TWO = Phase(-1_500_000, -250_000, 1_530_000, 228.9, 6.68, 2.08)
 
 
 def bitwise(octets: bytes, msb_first: bool) -> int:
@@ -66,7 +68,7 @@ def test_steps_of_the_reference_board():
 def test_answer_belongs_to_the_frame_before(port):
     chip = Chip(port)
     chip.advance((ONE, TWO), 50.0)
-    chip.exchange(encode_request(Request(0xFF, stpm3x.LATCH_HIGH, stpm3x.LATCH), port))
+    chip.exchange(encode_request(Request(0xFF, stpm3x.CONTROL_HIGH, stpm3x.LATCH), port))
     chip.exchange(encode_request(Request(Address.RMS_1), port))
     first = chip.exchange(encode_request(Request(Address.PERIOD), port))
     second = chip.exchange(encode_request(Request(), port))
@@ -102,11 +104,33 @@ def test_reader_gets_each_value_within_half_a_step(port):
     assert reader.frequency() == pytest.approx(49.98, abs=0.02)
 
 
+def test_the_zcr_pin_shows_one_voltage_at_a_time():
+    chip = Chip()
+    chip.advance((ONE, TWO), 50.0)
+
+    def write(address, data):
+        chip.exchange(encode_request(Request(0xFF, address, data), Port.UART))
+
+    assert chip.zcr() is None  # the pin is a clock output until ZCR_EN is set
+    write(stpm3x.CONTROL_HIGH, stpm3x.ZCR_ENABLE)
+    assert chip.zcr() == pytest.approx(2.1 / (2 * math.pi) / 50)
+    write(stpm3x.CONTROL_LOW, 0x8000)
+    assert chip.zcr() == pytest.approx((1 - 2.08 / (2 * math.pi)) / 50)
+    for current in (0x4000, 0xC000):
+        write(stpm3x.CONTROL_LOW, current)
+        assert chip.zcr() is None  # C1 and C2 are not modelled
+    chip.advance((ONE._replace(voltage=0.0), TWO), 50.0)
+    write(stpm3x.CONTROL_LOW, 0)
+    assert chip.zcr() is None
+    reader = Reader(chip.exchange, zcr=chip.zcr)
+    assert [each.crossing is None for each in reader.read()] == [True, False]
+
+
 def test_energies_are_whole_over_many_turns_of_the_register():
     chip = Chip()
     reader = Reader(chip.exchange)
     reader.read()
-    big = Phase(200_000_000, -90_000_000, 219_400_000, 230.0, 250.0)
+    big = Phase(200_000_000, -90_000_000, 219_400_000, 230.0, 250.0, -2.1)
     sums = [0, 0, 0]
     for _ in range(20_000):  # 1.1 MWh: 2,700 turns
         chip.advance((big, TWO), 50.0)

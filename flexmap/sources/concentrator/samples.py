@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flexmap.mapping.value import quantise
 from flexmap.model import Kind, MeterType, Point, Sample, Value, quality
+from flexmap.stcomet import phasors
 from flexmap.stcomet.record import (
     ENERGIES,
     FREQUENCY,
-    NEUTRAL,
     PHASE_VALUES,
     TOTAL_ACTIVE,
     TOTAL_APPARENT,
@@ -26,6 +26,7 @@ _ENERGIES = (
 )
 _PHASE = ("voltage", "active-power", "reactive-power", "apparent-power", "current")
 _SCALES = (0.1, 1.0, 1.0, 1.0, 0.01)
+_SEQUENCES = ("positive", "negative", "zero")
 _NOT_COUNTING = quality.QUESTIONABLE | quality.OLD_DATA
 _CLOCK_DOUBTFUL = 2
 """Clock status of COSEM (IEC 62056-6-2 clause 4.1.6.1)."""
@@ -86,7 +87,15 @@ def _show_measured(shown: dict[str, Value], layout: Layout, measured: tuple[int,
         shown["reactive-power"] = float(measured[TOTAL_REACTIVE])
         shown["apparent-power"] = float(measured[TOTAL_APPARENT])
         shown["power-factor"] = _power_factor(measured[TOTAL_ACTIVE], measured[TOTAL_APPARENT])
-        shown["current-neutral"] = measured[NEUTRAL] / 100
+        _show_components(shown, measured)
+
+
+def _show_components(shown: dict[str, Value], measured: tuple[int, ...]) -> None:
+    currents = phasors.currents(measured)
+    shown["current-neutral"] = abs(sum(currents))
+    for quantity, of_phases in (("voltage", phasors.voltages(measured)), ("current", currents)):
+        for name, magnitude in zip(_SEQUENCES, phasors.components(of_phases), strict=True):
+            shown[f"{quantity}-{name}-sequence"] = magnitude
 
 
 def _power_factor(active: int, apparent: int) -> float:

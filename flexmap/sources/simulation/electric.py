@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_TURNS = tuple(cmath.rect(1, -2 * math.pi * number / 3) for number in range(3))
-"""Angles of L1, L2 and L3."""
+ANGLES = tuple(-2 * math.pi * number / 3 for number in range(3))
+"""Angles of L1, L2 and L3 in rad, where they are symmetrical."""
 
 
 class Phase(NamedTuple):
@@ -23,6 +23,8 @@ class Phase(NamedTuple):
     apparent: int
     voltage: float
     current: float
+    angle: float = 0.0
+    """Of the voltage, in rad."""
 
 
 class Line(NamedTuple):
@@ -34,13 +36,13 @@ class Line(NamedTuple):
     """Harmonic current relative to the fundamental one (THD)."""
 
 
-def phase(active: int, reactive: int, grid_voltage: float, line: Line) -> tuple[Phase, int]:
+def phase(active: int, reactive: int, grid_voltage: float, line: Line, angle: float = 0.0) -> tuple[Phase, int]:
     """Return the phase at the meter, and the loss on its service line in mW.
 
     S = V·I with I from the fundamental and the harmonics, so S ≥ √(P² + Q²).
     """
     if grid_voltage <= 0 or not (active or reactive):
-        return Phase(0, 0, 0, max(grid_voltage, 0.0), 0.0), 0
+        return Phase(0, 0, 0, max(grid_voltage, 0.0), 0.0, angle), 0
     fundamental = math.hypot(active, reactive) / 1000
     drop = line.resistance * fundamental / grid_voltage
     voltage = grid_voltage - drop if active > 0 else grid_voltage + drop
@@ -48,7 +50,7 @@ def phase(active: int, reactive: int, grid_voltage: float, line: Line) -> tuple[
     # Rounded up: never below the hypotenuse of P and Q that it is made from.
     apparent = math.ceil(voltage * current * 1000)
     loss = int(line.resistance * current * current * 1000)
-    return Phase(active, reactive, apparent, voltage, current), loss
+    return Phase(active, reactive, apparent, voltage, current, angle), loss
 
 
 def power_factor(active: int, apparent: int) -> float:
@@ -57,24 +59,13 @@ def power_factor(active: int, apparent: int) -> float:
 
 
 def voltage_phasors(phases: Sequence[Phase]) -> tuple[complex, ...]:
-    """Return the voltages of L1, L2, L3, 120° apart."""
-    return tuple(each.voltage * turn for each, turn in zip(phases, _TURNS, strict=True))
+    """Return the voltages of L1, L2, L3."""
+    return tuple(cmath.rect(each.voltage, each.angle) for each in phases)
 
 
 def current_phasors(phases: Sequence[Phase]) -> tuple[complex, ...]:
     """Return the currents of L1, L2, L3, each turned back by the angle of its power."""
     return tuple(
-        each.current * turn * cmath.rect(1, -math.atan2(each.reactive, each.active)) if each.current else 0j
-        for each, turn in zip(phases, _TURNS, strict=True)
-    )
-
-
-def components(phasors: Sequence[complex]) -> tuple[float, float, float]:
-    """Return the magnitudes of the positive, negative and zero sequence (Fortescue)."""
-    first, second, third = phasors
-    back, forth = _TURNS[2], _TURNS[1]  # a = 1∠120°, a² = 1∠240°
-    return (
-        abs(first + back * second + forth * third) / 3,
-        abs(first + forth * second + back * third) / 3,
-        abs(first + second + third) / 3,
+        cmath.rect(each.current, each.angle - math.atan2(each.reactive, each.active)) if each.current else 0j
+        for each in phases
     )

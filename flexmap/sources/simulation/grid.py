@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from flexmap.sources.load import MISSING, LoadProfile
+from flexmap.sources.simulation import electric
 from flexmap.sources.simulation.noise import Wander
 from flexmap.sources.simulation.shape import spread
 
@@ -22,6 +25,7 @@ class Grid:
         self._offset = utc_offset
         self._frequency = Wander(f"{seed}/frequency", 0.02, 0.995)
         self._phases = tuple(Wander(f"{seed}/voltage/{number}", 0.8, 0.99) for number in range(3))
+        self._angles = tuple(Wander(f"{seed}/angle/{number}", math.radians(0.15), 0.995) for number in (1, 2))
         self._flat = (1.0,) * load.step
         self._start = -1
         self._measured: list[int] = []
@@ -35,6 +39,11 @@ class Grid:
         centre = self._centre(second + self._offset)
         low, high = NOMINAL * (1 - _TOLERANCE), NOMINAL * (1 + _TOLERANCE)
         return tuple(min(max(centre + phase.at(second), low), high) for phase in self._phases)
+
+    def angles(self, second: int) -> tuple[float, ...]:
+        """Return the angles of L1, L2, L3 in rad: unequal loads turn L2 and L3 a little against L1."""
+        first, *others = electric.ANGLES
+        return (first, *(angle + own.at(second) for angle, own in zip(others, self._angles, strict=True)))
 
     def _centre(self, local: int) -> float:
         start = local - local % self._load.step

@@ -17,6 +17,7 @@ from flexmap.sources.simulation.breaker import Breaker, State, Trigger
 from flexmap.sources.simulation.electric import Phase
 from flexmap.sources.simulation.noise import generator
 from flexmap.sources.simulation.settings import Connection, is_three_phase
+from flexmap.stcomet.phasors import components
 
 UNIT = 3_600_000
 """Counts of an energy register in one Wh, varh or VAh."""
@@ -198,13 +199,14 @@ class MeterModel:
         error = self._connection.gain_error
         if not error:
             return phase
-        active, reactive, apparent, voltage, current = phase
+        active, reactive, apparent, voltage, current, angle = phase
         return Phase(
             active + active * error // 1_000_000,
             reactive + reactive * error // 1_000_000,
             apparent + apparent * error // 1_000_000,
             voltage,
             current * (1 + error / 1_000_000),
+            angle,
         )
 
     def _count(self, phases: Sequence[Phase]) -> None:
@@ -276,7 +278,7 @@ def _show_three(shown: dict[str, Value], phases: Sequence[Phase]) -> None:
     shown["current-neutral"] = abs(sum(currents))
     for quantity, phasors in (("voltage", electric.voltage_phasors(phases)), ("current", currents)):
         names = ("positive", "negative", "zero")
-        for name, magnitude in zip(names, electric.components(phasors), strict=True):
+        for name, magnitude in zip(names, components(phasors), strict=True):
             shown[f"{quantity}-{name}-sequence"] = magnitude
 
 

@@ -72,7 +72,7 @@ class SiteModel:
             self._power_up(second)
         substation = self._substation
         voltages = self._grid.voltages(second)
-        frequency = self._grid.frequency(second)
+        frequency, angles = self._grid.frequency(second), self._grid.angles(second)
         fed = voltages if substation is None or substation.breaker.closed else (0.0, 0.0, 0.0)
         active, reactive = [0, 0, 0], [0, 0, 0]
         known = True
@@ -86,14 +86,16 @@ class SiteModel:
                 continue
             phases = []
             for number, phase_active, phase_reactive in model.phases(flow):
-                phase, loss = electric.phase(phase_active, phase_reactive, fed[number], self._lines[meter])
+                phase, loss = electric.phase(
+                    phase_active, phase_reactive, fed[number], self._lines[meter], angles[number]
+                )
                 phases.append(phase)
                 active[number] += phase_active + loss
                 reactive[number] += phase_reactive
                 self.losses[number] += loss
             readings[meter] = model.read(second, frequency, phases)
         if substation is not None:
-            sums = _busbar(active, reactive, voltages) if known else None
+            sums = _busbar(active, reactive, voltages, angles) if known else None
             readings[substation.id] = substation.read(second, frequency, sums)
         return [readings[meter] for meter in self._meters]
 
@@ -147,8 +149,13 @@ class SiteModel:
             model.events.append(Event(meter, second * 1000, EventLog.STANDARD, EventCode.POWER_UP))
 
 
-def _busbar(active: Sequence[int], reactive: Sequence[int], voltages: Sequence[float]) -> list[Phase]:
-    return [electric.phase(active[number], reactive[number], voltages[number], _BUSBAR)[0] for number in range(3)]
+def _busbar(
+    active: Sequence[int], reactive: Sequence[int], voltages: Sequence[float], angles: Sequence[float]
+) -> list[Phase]:
+    return [
+        electric.phase(active[number], reactive[number], voltages[number], _BUSBAR, angles[number])[0]
+        for number in range(3)
+    ]
 
 
 def replay(model: SiteModel, start: int, stop: int) -> Iterator[list[Sample]]:
