@@ -21,9 +21,11 @@ from flexmap.sources.simulation.settings import SimulationSettings
 @click.command()
 @click.option(
     "--port",
+    "ports",
     required=True,
+    multiple=True,
     metavar="PORT",
-    help="Where the shell is: pty:PATH, tcp:HOST:PORT or serial:DEVICE?baud=230400&rtscts=1.",
+    help="Where a shell is: pty:PATH, tcp:HOST:PORT or serial:DEVICE?baud=230400&rtscts=1. Repeat it for more.",
 )
 @click.option(
     "--meters",
@@ -58,7 +60,7 @@ from flexmap.sources.simulation.settings import SimulationSettings
 @log_options("warn")
 def concentrator(
     *,
-    port: str,
+    ports: tuple[str, ...],
     meters: int,
     seed: int,
     band: str,
@@ -76,7 +78,7 @@ def concentrator(
     # The demo's own site, so that both sides name the same meters.
     site = configuration.parse(write_config(DemoOptions(meters=meters, seed=seed)), Path("demo.toml")).site
     options = Options(
-        port=parse_port(port, "--port"),
+        ports=tuple(parse_port(port, "--port") for port in ports),
         state=state or state_home() / "concentrator",
         settings=SimulationSettings(seed=seed, substation="SUB1"),
         band=band,
@@ -89,5 +91,5 @@ def concentrator(
         options,
         log_level=log_level,
         json_log=json_log,
-        ready=lambda where, summary: click.echo(f"{summary}\n{READY}{where}"),
+        ready=lambda places, summary: click.echo("\n".join([summary, *(READY + place for place in places)])),
     )
