@@ -8,6 +8,7 @@
     connection.close()                                          # when it is lost
     datagrams = server.datagrams(deliver=lambda peer, octets: port.write(octets, peer))
     reply = datagrams.receive(peer, octets)                     # UDP: one frame in, at most one out
+    line = server.line(settings, deliver=..., clock=...)        # HDLC: flexmap.dlms.hdlc_server
 
 An exception out of a device (``on_set``, ``on_action``, a callable value) passes through ``receive``: log it and
 close the connection.
@@ -32,6 +33,7 @@ from collections.abc import Callable, Hashable, Mapping
 from flexmap.dlms import acse
 from flexmap.dlms.acse import AcseError, Diagnostic
 from flexmap.dlms.association import Association, Opening, RefusalError
+from flexmap.dlms.hdlc_server import HdlcSettings, Line
 from flexmap.dlms.objects import LogicalDevice
 from flexmap.dlms.peer import Pool
 from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind, Limits
@@ -67,6 +69,10 @@ class Server:
     def connection(self, deliver: Callable[[bytes], None]) -> Connection:
         """Return the state of one TCP connection; ``deliver`` takes frames that come late (pending actions)."""
         return Connection(self, deliver, self._pool, self.limits)
+
+    def line(self, settings: HdlcSettings, deliver: Callable[[bytes], None], clock: Callable[[], float]) -> Line:
+        """Return the state of one HDLC line; ``deliver`` takes frames that come late, ``clock`` tells seconds."""
+        return Line(self, settings, pool=self._pool, limits=self.limits, deliver=deliver, clock=clock)
 
     def datagrams(self, deliver: Callable[[Hashable, bytes], None]) -> Datagrams:
         """Return the state of one UDP port; ``deliver`` takes a peer and a frame that comes late."""
