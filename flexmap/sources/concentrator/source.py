@@ -22,6 +22,7 @@ from flexmap.model import (
     RemoteError,
     Sample,
 )
+from flexmap.sources.concentrator.health import Health
 from flexmap.sources.concentrator.link import Link, LinkLost, Reply, ShellError
 from flexmap.sources.concentrator.poll import Planner, Read, Turn, holes
 from flexmap.sources.concentrator.port import Port, connect
@@ -100,6 +101,7 @@ class ConcentratorSource:
         self._link: Link | None = None
         self._failures = 0
         self._planner = Planner(settings.interval, settings.depth)
+        self._health = Health(self._types, reactor, self._give)
         self._names: dict[str, str] = {}
         """The concentrator's name of each meter that is in the PAN."""
         self._running = 0
@@ -122,6 +124,7 @@ class ConcentratorSource:
     def stop(self) -> Deferred[None]:
         """Let go; commands on their way are refused."""
         self._sink = None
+        self._health.stop()
         for call in (self._pump_call, self._learn_call, self._connect_call):
             _cancel(call)
         commands, self._commands = self._commands, {}
@@ -167,6 +170,8 @@ class ConcentratorSource:
             return
         _log.info("{name}: connected to {port}", name=self.name, port=self._settings.port)
         self._failures = 0
+        if self._link is not None:
+            self._health.began(self._link)
         self._learn()
         self._pump()
 
@@ -181,6 +186,8 @@ class ConcentratorSource:
         _cancel(self._pump_call)
         _cancel(self._learn_call)
         self._pump_call = self._learn_call = None
+        if self._sink is not None:
+            self._health.ended()
         self._planner.lost(self._clock.seconds())
         self._retry("the line is gone")
 
@@ -197,9 +204,11 @@ class ConcentratorSource:
     def _learned(self, reply: Reply) -> None:
         there = {self._ids.get(line.words[0], ""): line.words[0] for line in reply.data if line.words}
         there.pop("", None)
-        for gone in self._names.keys() - there.keys():
-            self._planner.remove(gone)
-        self._names = there
+        gone, self._names = self._names.keys() - there.keys(), there
+        self._health.present(there)
+        for meter in gone:
+            self._planner.remove(meter)
+            self._is_silent(meter, "not in the PAN any more")
         for meter in there.keys() - set(self._planner.meters()):
             self._enter(meter)
         self._pump()
@@ -259,10 +268,13 @@ class ConcentratorSource:
             self._watch_clock(read.meter, message.records[-1])
 
     def _deliver(self, meter: str, layout: Layout, records: Sequence[Record]) -> None:
-        if self._sink is None or not records:
-            return
         meter_type = self._types[meter]
-        samples: list[Sample] = [to_sample(meter, meter_type, layout, record) for record in records]
+        samples = [to_sample(meter, meter_type, layout, record) for record in records]
+        self._give([*samples, *self._health.heard(meter)])
+
+    def _give(self, samples: Sequence[Sample]) -> None:
+        if self._sink is None or not samples:
+            return
         try:
             self._sink.accept(samples)
         except Exception:  # noqa: BLE001 - a sink's fault must not stop the meters
@@ -274,9 +286,14 @@ class ConcentratorSource:
         if not failure.check(RemoteError):
             _log.failure("{name}: reading {meter}", failure, name=self.name, meter=read.meter)
         self._planner.failed(read, self._clock.seconds())
-        if self._planner.silent(read.meter) and read.meter not in self._silent:
-            self._silent.add(read.meter)
-            self._note(read.meter, EventCode.COMMUNICATION_LOST, failure.getErrorMessage())
+        if self._planner.silent(read.meter):
+            self._is_silent(read.meter, failure.getErrorMessage())
+
+    def _is_silent(self, meter: str, why: str) -> None:
+        self._health.silent(meter)
+        if meter not in self._silent:
+            self._silent.add(meter)
+            self._note(meter, EventCode.COMMUNICATION_LOST, why)
 
     def _is_back(self, meter: str) -> None:
         if meter in self._silent:

@@ -1,0 +1,174 @@
+"""The channels to a concentrator's meters, as samples: who answers, and what the concentrator knows of the way.
+
+``PLC STATUS`` costs the line to the concentrator some octets and the power line nothing. Counters are the
+concentrator's own: they begin at 0 when it starts, and when a meter joins anew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from twisted.python.failure import Failure
+
+from flexmap.mapping import quality as rules
+from flexmap.mapping.value import quantise
+from flexmap.model import CHANNEL_LIVE, MeterType, RemoteError, Sample, Value, quality
+from flexmap.sources.concentrator.link import Link, Reply
+from flexmap.sources.interface import Clock, DelayedCall
+
+ROUND = 20.0
+"""Seconds in which every meter is asked about once …"""
+PAUSE = 0.05
+"""… unless that would leave less than this between two requests."""
+LOST_AFTER = 60.0
+"""Seconds without a line to the concentrator after which all its meters count as silent."""
+
+
+class Health:
+    """What is known of the channels of one concentrator's meters; ``deliver`` takes their samples."""
+
+    def __init__(
+        self, types: Mapping[str, MeterType], clock: Clock, deliver: Callable[[Sequence[Sample]], object]
+    ) -> None:
+        """Set up for meters by id; those whose type has no channel are left out."""
+        self._types = {meter: meter_type for meter, meter_type in types.items() if meter_type.channel}
+        self._clock = clock
+        self._deliver = deliver
+        self._names: Mapping[str, str] = {}
+        self._known: dict[str, dict[str, int | None]] = {}
+        """What was told last of a meter, by point."""
+        self._live: dict[str, bool] = {}
+        self._link: Link | None = None
+        self._turns: deque[str] = deque()
+        self._call: DelayedCall | None = None
+        self._grace: DelayedCall | None = None
+
+    # What the source tells
+
+    def began(self, link: Link) -> None:
+        """Take note of a line to the concentrator: ask from now on."""
+        self._link = link
+        self._drop_grace()
+        self._later(0.0)
+
+    def ended(self) -> None:
+        """Take note that it is gone."""
+        self._link = None
+        self._drop_call()
+        if self._grace is None:
+            self._grace = self._clock.callLater(LOST_AFTER, self._given_up)
+
+    def stop(self) -> None:
+        """Ask and deliver no more."""
+        self._link = None
+        self._drop_call()
+        self._drop_grace()
+
+    def present(self, names: Mapping[str, str]) -> None:
+        """Take note of which meters are in the PAN, under which names; the others are silent."""
+        self._names = names
+        for meter in self._types.keys() - names.keys():
+            self._known.pop(meter, None)
+        self.silent(*(self._types.keys() - names.keys()))
+
+    def heard(self, meter: str) -> list[Sample]:
+        """Take note of an answer; return the sample that goes with it, if the meter was not known to answer."""
+        if meter not in self._types or self._live.get(meter):
+            return []
+        self._live[meter] = True
+        return [self._sample(meter)]
+
+    def silent(self, *meters: str) -> None:
+        """Take note that meters do not answer."""
+        news = sorted(meter for meter in meters if meter in self._types and self._live.get(meter) is not False)
+        self._live.update(dict.fromkeys(news, False))
+        if news:
+            self._deliver([self._sample(meter) for meter in news])
+
+    # Asking
+
+    def _later(self, delay: float) -> None:
+        self._drop_call()
+        if self._link is not None:
+            self._call = self._clock.callLater(delay, self._ask)
+
+    def _drop_call(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def _drop_grace(self) -> None:
+        grace, self._grace = self._grace, None
+        if grace is not None:
+            grace.cancel()
+
+    def _ask(self) -> None:
+        """Ask about the next meter; one at a time, so that reads and commands never wait for long."""
+        self._call = None
+        if not self._turns:
+            self._turns.extend(sorted(self._names.keys() & self._types.keys()))
+        if not self._turns or self._link is None:
+            self._later(1.0)
+            return
+        meter = self._turns.popleft()
+        name = self._names.get(meter)
+        if name is None:
+            self._later(0.0)
+            return
+        answer = self._link.ask("PLC STATUS", name)
+        answer.addCallback(self._told, meter)
+        answer.addErrback(_ignore)
+        answer.addBoth(lambda _: self._later(max(ROUND / len(self._types), PAUSE)))
+
+    def _told(self, reply: Reply, meter: str) -> None:
+        if meter not in self._names or self._link is None:
+            return
+        self._known[meter] = points_of(reply.end.fields)
+        self._deliver([self._sample(meter)])
+
+    def _given_up(self) -> None:
+        self._grace = None
+        self.silent(*self._types)
+
+    # Samples
+
+    def _sample(self, meter: str) -> Sample:
+        """Return what is known now; without a line to the concentrator all but the silence is of before."""
+        known: dict[str, Value] = {**self._known.get(meter, {}), CHANNEL_LIVE: self._live.get(meter)}
+        points = self._types[meter].channel
+        values = tuple(
+            value if value is None or isinstance(value, bool | str) else quantise(point, value)
+            for point, value in ((point, known.get(point.name)) for point in points)
+        )
+        there = quality.GOOD if self._link is not None else rules.lost(quality.GOOD)
+        marks = tuple(
+            quality.NEVER_READ if value is None else quality.GOOD if point.name == CHANNEL_LIVE else there
+            for point, value in zip(points, values, strict=True)
+        )
+        return Sample(meter, int(self._clock.seconds() * 1000), values, marks, channel=True)
+
+
+def points_of(fields: Mapping[str, str]) -> dict[str, int | None]:
+    """Return the values of channel points that a reply to ``PLC STATUS`` tells; None for what it does not."""
+    told = {name: int(text) for name, text in fields.items() if text.isdecimal() and len(text) < 16}
+
+    def total(*names: str) -> int | None:
+        parts = [told.get(name) for name in names]
+        return None if None in parts else sum(part for part in parts if part is not None)
+
+    route = bool(told.get("hops"))
+    return {
+        "messages-received": total("replies", "late"),
+        "messages-sent": total("requests", "retries"),
+        "requests-repeated": told.get("retries"),
+        "requests-unanswered": told.get("silent"),
+        "route-hops": told.get("hops") if route else None,
+        "route-cost": told.get("cost") if route else None,
+        "first-link-lqi": told.get("lqi") if route else None,
+        "first-link-lqi-reverse": told.get("lqi_reverse") if route else None,
+    }
+
+
+def _ignore(failure: Failure) -> None:
+    failure.trap(RemoteError)
