@@ -108,7 +108,7 @@ def test_a_meter_that_is_not_in_the_pan_is_silent():
     assert known["channel-live"] == (False, quality.GOOD)
     assert known["route-hops"] == (None, quality.NEVER_READ)
     codes = [event.code for event in bench.sink.events if event.meter == "SM_ID1"]
-    assert codes == [EventCode.COMMUNICATION_LOST]
+    assert codes == [EventCode.POWER_UP, EventCode.COMMUNICATION_LOST]
 
 
 def test_a_concentrator_that_stays_away_makes_all_its_meters_silent_a_short_cut_does_not():
