@@ -21,6 +21,7 @@ from flexmap.g3.interface import (
     MacIndication,
     Random,
     Scheduler,
+    SecurityFailure,
 )
 from flexmap.g3.loadng import Loadng
 from flexmap.g3.outbox import AdpCounters, AdpStatus, Done, Job, Outbox, tell
@@ -57,7 +58,9 @@ class Adp:
         "counters",
         "lbp_user",
         "loadng",
+        "on_coordinator",
         "on_ipv6",
+        "on_refused",
         "pib",
     )
 
@@ -79,6 +82,10 @@ class Adp:
         self.loadng = Loadng(self, self.pib, scheduler, random, table)
         self.on_ipv6: Callable[[bytes], object] = _ignore
         """Called with every IPv6 packet that has arrived whole."""
+        self.on_coordinator: Callable[[], object] = lambda: None
+        """Called with every protected frame that comes from the coordinator and is for this node."""
+        self.on_refused: Callable[[SecurityFailure], object] = lambda _failure: None
+        """Called with every frame that the MAC has refused."""
         self.lbp_user: LbpUser | None = None
         self.contexts: list[iphc.Context | None] = []
         """adpContextInformationTable; entry 0 is the PAN's own, set from its id."""
@@ -184,9 +191,10 @@ class Adp:
         route = self.loadng.route(COORDINATOR)
         return RC_COORD_UNKNOWN if route is None else min(route.cost, RC_COORD_UNKNOWN)
 
-    def mac_security_failure(self, source: Address, reason: str) -> None:  # noqa: ARG002 (the seam's signature)
+    def mac_security_failure(self, source: Address, failure: SecurityFailure) -> None:  # noqa: ARG002 (the seam's)
         """Count a frame that failed its protection."""
         self.counters.security_failures += 1
+        self.on_refused(failure)
 
     def mac_data(self, indication: MacIndication) -> None:
         """Take a frame: deliver it, pass it on, or drop and count it."""
@@ -220,6 +228,8 @@ class Adp:
             raise RemoteError("6LoWPAN: a mesh frame between EUI-64s")
 
     def _deliver(self, indication: MacIndication, originator: Address, final: int, payload: bytes) -> None:
+        if originator == COORDINATOR and indication.secured:
+            self.on_coordinator()
         if payload[0] == sixlowpan.DISPATCH_ESC:
             self._command(indication, originator, payload)
             return

@@ -60,6 +60,11 @@ class Settings(msgspec.Struct, frozen=True):
     """Failed attempts after which an agent is left alone for ``agent_ttl`` (C)."""
     agent_ttl: float = 600.0
     """adpBlacklistTableEntryTTL (A)."""
+    lost_after: float = 600.0
+    """Silence of the coordinator after which a device that hears frames it cannot open looks for it, and joins
+    again if it is not found (ours; see :mod:`flexmap.g3.watch`) …"""
+    silence: float = 14_400.0
+    """… and after which it does so in any case."""
 
 
 class State(enum.Enum):
@@ -90,6 +95,7 @@ class DeviceCounters:
         "authentication_failures",
         "declined",
         "kicked",
+        "lost",
         "malformed",
         "relayed",
         "scans",
@@ -97,7 +103,7 @@ class DeviceCounters:
     )
 
     def __init__(self) -> None:
-        self.attempts = self.authentication_failures = self.declined = self.kicked = 0
+        self.attempts = self.authentication_failures = self.declined = self.kicked = self.lost = 0
         self.malformed = self.relayed = self.scans = self.unexpected = 0
 
 
@@ -141,6 +147,7 @@ class Device:
         "on_joined",
         "on_left",
         "on_reset",
+        "on_resumed",
         "settings",
         "started_at",
         "state",
@@ -170,6 +177,8 @@ class Device:
         """Called with ``kicked`` or ``left``."""
         self.on_reset: Callable[[], object] = lambda: None
         """Called when the MAC has been reset: what stands above it has to forget too."""
+        self.on_resumed: Callable[[], object] = lambda: None
+        """Called when the device is a member again without a join."""
         self._timer: Timer | None = None
         self._exchange: PeerExchange | None = None
         self._blacklist: dict[tuple[int, Address], float] = {}
@@ -224,6 +233,7 @@ class Device:
         self._install(Parameters(kept.short_address, kept.keys, kept.active))
         self.state = State.JOINED
         self.started_at = self.joined_at = self._scheduler.seconds()
+        self.on_resumed()
 
     def rejoin(self) -> None:
         """Forget the PAN and look for one again, as when its key does not fit any more."""

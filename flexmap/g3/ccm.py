@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
 from flexmap.g3.frame import MIC_OCTETS, Frame, header
+from flexmap.g3.interface import SecurityFailure
 from flexmap.model.error import LocalError, RemoteError
 
 KEY_OCTETS = 16
@@ -26,9 +27,9 @@ COUNTER_END = 0xFFFFFFFF
 class SecurityError(RemoteError):
     """A frame that fails its protection."""
 
-
-class CounterError(SecurityError):
-    """A frame whose counter is not above the last one of its sender: a copy."""
+    def __init__(self, text: str, failure: SecurityFailure) -> None:
+        super().__init__(text)
+        self.failure = failure
 
 
 def nonce(pan_id: int, short_address: int, counter: int) -> bytes:
@@ -50,12 +51,12 @@ def unseal(frame: Frame, key: bytes) -> bytes:
     Raises :class:`SecurityError` for a frame without counter or short source address, or a wrong integrity code.
     """
     if frame.counter is None or not isinstance(frame.source, int):
-        raise SecurityError("a secured frame needs a counter and a short source address")
+        raise SecurityError("a secured frame needs a short source address", SecurityFailure.NO_ADDRESS)
     number = nonce(frame.source_pan, frame.source, frame.counter)
     try:
         return _cipher(key).decrypt(number, frame.payload + frame.mic, header(frame))
     except InvalidTag:
-        raise SecurityError("integrity code is wrong") from None
+        raise SecurityError("integrity code is wrong", SecurityFailure.WRONG_MIC) from None
 
 
 class Security:
@@ -134,18 +135,18 @@ class Security:
     def unprotect(self, frame: Frame) -> bytes:
         """Return the payload of a secured frame and remember its counter.
 
-        Raises :class:`CounterError` for a counter that did not rise, :class:`SecurityError` for an unknown key, a
-        source without a short address or a wrong integrity code.
+        Raises :class:`SecurityError` for an unknown key, a counter that did not rise, a wrong integrity code or a
+        source without a short address.
         """
         index, source, counter = frame.key_index, frame.source, frame.counter
         if counter is None or not isinstance(source, int):
-            raise SecurityError("a secured frame needs a counter and a short source address")
+            raise SecurityError("a secured frame needs a short source address", SecurityFailure.NO_ADDRESS)
         key = self._keys[index] if index < KEY_INDICES else None
         if key is None:
-            raise SecurityError(f"no group master key at index {index}")
+            raise SecurityError(f"no group master key at index {index}", SecurityFailure.UNKNOWN_KEY)
         last = self._last[index].get(source, -1)
         if counter <= last:
-            raise CounterError(f"frame counter {counter} is not above {last}")
+            raise SecurityError(f"frame counter {counter} is not above {last}", SecurityFailure.OLD_COUNTER)
         payload = unseal(frame, key)
         self._last[index][source] = counter
         return payload

@@ -153,9 +153,12 @@ class Coordinator:
 
     def kick(self, eui64: bytes) -> None:
         """Put a device out of the PAN; it keeps its key until the next re-keying. Raise if it is not in."""
-        device = self._device(eui64)
-        self._send(device.short_address, Message(Kind.KICK, eui64))
+        self.recall(eui64)
         self._forget(eui64, "kicked")
+
+    def recall(self, eui64: bytes) -> None:
+        """Tell a device to join again; it stays in the PAN. Raise if it is not in."""
+        self._send(self._device(eui64).short_address, Message(Kind.KICK, eui64))
 
     def remove(self, eui64: bytes) -> None:
         """Strike a device off without telling it: one that has gone for good. Raise if it is not in."""

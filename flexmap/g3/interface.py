@@ -77,6 +77,19 @@ class MacStatus(enum.IntEnum):
     SECURITY_ERROR = 0xE4
 
 
+class SecurityFailure(enum.Enum):
+    """Why the MAC has refused a protected frame."""
+
+    UNKNOWN_KEY = "unknown key"
+    """There is no group master key at its index."""
+    WRONG_MIC = "wrong MIC"
+    """Another key, or changed on its way."""
+    OLD_COUNTER = "old counter"
+    """Not above the last one of its sender: a copy."""
+    NO_ADDRESS = "no address"
+    """Without the short address that its nonce needs."""
+
+
 class MacIndication(msgspec.Struct, frozen=True):
     """MCPS-DATA.indication: an MSDU that has arrived, whole and checked."""
 
@@ -165,7 +178,7 @@ class MacUser(Protocol):
     def mac_beacon_request(self) -> int | None:
         """Return this node's rc_coord for a beacon, ``None`` to stay silent."""
 
-    def mac_security_failure(self, source: Address, reason: str) -> None:
+    def mac_security_failure(self, source: Address, failure: SecurityFailure) -> None:
         """Take note of a frame that failed its protection (it is dropped)."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from functools import lru_cache
 
 from flexmap.g3 import command, frame, phy
-from flexmap.g3.ccm import CounterError, Security, SecurityError
+from flexmap.g3.ccm import Security, SecurityError
 from flexmap.g3.command import BEACON_REQUEST, BeaconPayload, ToneMapResponse
 from flexmap.g3.frame import CheckSequenceError, Command, Frame, FrameError, FrameKind
 from flexmap.g3.interface import (
@@ -25,6 +25,7 @@ from flexmap.g3.interface import (
     MacUser,
     Random,
     Scheduler,
+    SecurityFailure,
     Timer,
 )
 from flexmap.g3.line import Place
@@ -32,7 +33,7 @@ from flexmap.g3.medium import Medium, Transmission
 from flexmap.g3.neighbours import Neighbours
 from flexmap.g3.outgoing import Job, Outgoing
 from flexmap.g3.phy import Modulation
-from flexmap.g3.pib import ATTRIBUTES, COUNTERS, IDENTITY, SETTINGS, Counters, MacPib
+from flexmap.g3.pib import ATTRIBUTES, COUNTING, IDENTITY, SETTINGS, Counters, MacPib
 from flexmap.g3.segments import MAX_MSDU, Reassembly
 from flexmap.model.error import LocalError
 
@@ -231,7 +232,7 @@ class Mac:
             return self._neighbours.neighbour_table(now)
         if name == "macPOSTable":
             return self._neighbours.pos_table(now)
-        holder = self.pib if attribute in SETTINGS else self.counters if attribute in COUNTERS else self
+        holder = self.pib if attribute in SETTINGS else self.counters if attribute in COUNTING else self
         return getattr(holder, attribute.field)
 
     def set(self, name: str, value: int) -> None:
@@ -244,7 +245,7 @@ class Mac:
             raise LocalError(f"The MAC has no attribute {name!r}")
         if attribute in SETTINGS:
             setattr(self.pib, attribute.field, attribute.check(value))
-        elif attribute in COUNTERS:
+        elif attribute in COUNTING:
             setattr(self.counters, attribute.field, attribute.check(value))
         elif attribute in IDENTITY:
             setattr(self, attribute.field, attribute.check(value))
@@ -344,11 +345,13 @@ class Mac:
         return destination in (BROADCAST, self._eui64) or destination == self._short
 
     def _insecure(self, arrived: Frame, error: SecurityError) -> None:
-        self.counters.security += 1
-        if isinstance(error, CounterError):
-            self.counters.old_counter += 1
+        counters = self.counters
+        counters.security += 1
+        counters.unknown_key += error.failure is SecurityFailure.UNKNOWN_KEY
+        counters.wrong_mic += error.failure is SecurityFailure.WRONG_MIC
+        counters.old_counter += error.failure is SecurityFailure.OLD_COUNTER
         if self.user is not None and arrived.source is not None:
-            self.user.mac_security_failure(arrived.source, str(error))
+            self.user.mac_security_failure(arrived.source, error.failure)
 
     def _take(self, arrived: Frame, payload: bytes, snr: float) -> None:
         try:

@@ -24,6 +24,7 @@ from flexmap.g3.mac import Mac
 from flexmap.g3.medium import Medium, PhyUser, Port
 from flexmap.g3.pan import AccessList, Psks
 from flexmap.g3.phy import Modulation
+from flexmap.g3.watch import Watch
 from flexmap.model.error import LocalError, RemoteError
 
 T = TypeVar("T")
@@ -165,8 +166,18 @@ class Node:
         node = cls(medium, eui64, random, AccessMode.BOOT, at=at)
         mac, adp = _there(node._mac, "MAC"), node.adp
         boot = Device(mac, adp, medium.scheduler, random, psk, settings)
-        boot.on_joined = adp.joined
-        boot.on_reset = adp.reset
+        watch = Watch(boot, adp.loadng, medium.scheduler)
+
+        def joined(agent: int) -> None:
+            adp.joined(agent)
+            watch.begin()
+
+        def reset() -> None:
+            watch.end()
+            adp.reset()
+
+        boot.on_joined, boot.on_resumed, boot.on_reset = joined, watch.begin, reset
+        adp.on_coordinator, adp.on_refused = watch.heard, watch.refused
         adp.lbp_user = node._boot = boot
         return node
 

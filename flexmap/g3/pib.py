@@ -60,6 +60,20 @@ COUNTERS = (
 )
 """What COSEM's class 90 (G3-PLC MAC layer counters) shows."""
 
+DIAGNOSTICS = (
+    Attribute("macUnknownKeyCount", 0x8000_0001, "unknown_key"),
+    Attribute("macWrongMICCount", 0x8000_0002, "wrong_mic"),
+    Attribute("macOldCounterCount", 0x8000_0003, "old_counter"),
+    Attribute("macDuplicateCount", 0x8000_0004, "duplicates"),
+    Attribute("macMalformedCount", 0x8000_0005, "malformed"),
+    Attribute("macRetryCount", 0x8000_0006, "retries"),
+    Attribute("macNACKCount", 0x8000_0007, "nack"),
+)
+"""Counters that the recommendation has no attributes for; names and identifiers are ours."""
+
+COUNTING = (*COUNTERS, *DIAGNOSTICS)
+"""What can be set to 0."""
+
 IDENTITY = (
     Attribute("macPANId", 0x50, "pan_id", 0, 0xFFFF, 0xFFFF),
     Attribute("macShortAddress", 0x53, "short_address", 0, 0xFFFF, 0xFFFF),
@@ -72,7 +86,7 @@ READ_ONLY = (
     Attribute("macPOSTable", 0x120, "pos_table"),
 )
 
-ATTRIBUTES = {a.name: a for a in (*SETTINGS, *COUNTERS, *IDENTITY, *READ_ONLY)}
+ATTRIBUTES = {a.name: a for a in (*SETTINGS, *COUNTING, *IDENTITY, *READ_ONLY)}
 
 
 class MacPib(msgspec.Struct, gc=False):
@@ -117,5 +131,9 @@ class Counters(msgspec.Struct, gc=False):
     """Frames with a good check sequence that are none of G3-PLC, or do not fit what came before."""
     security: int = 0
     """Frames that failed their protection: unknown key, wrong integrity code, old counter."""
+    unknown_key: int = 0
+    """Those of them under a key index that there is no key at …"""
+    wrong_mic: int = 0
+    """… with a wrong integrity code …"""
     old_counter: int = 0
-    """Those of them whose counter did not rise."""
+    """… and with a counter that did not rise."""

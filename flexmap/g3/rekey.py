@@ -66,7 +66,11 @@ class Rekeying:
         rekeyed = tuple(eui64 for eui64 in took if eui64 in now)
         for _ in rekeyed:
             self._coordinator.counters.count("rekeyed")
-        self._done(Report(rekeyed, tuple(now.difference(rekeyed))))
+        lost = tuple(sorted(now.difference(rekeyed)))
+        for eui64 in lost:
+            # Who has both keys and sends with the old one reads this; the others find out (flexmap.g3.watch).
+            self._coordinator.recall(eui64)
+        self._done(Report(rekeyed, lost))
 
     def _round(
         self, step: Step, after: Callable[[list[bytes]], object], devices: list[bytes] | None = None

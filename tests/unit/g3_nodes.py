@@ -2,7 +2,7 @@
 
 import random
 
-from flexmap.g3.interface import MacIndication, MacStatus
+from flexmap.g3.interface import MacIndication, MacStatus, SecurityFailure
 from flexmap.g3.kernel import VirtualTime
 from flexmap.g3.line import Line, LineModel
 from flexmap.g3.mac import Mac
@@ -21,7 +21,7 @@ class Node:
         mac.user = self
         self.got: list[MacIndication] = []
         self.confirmed: list[MacStatus] = []
-        self.insecure: list[str] = []
+        self.insecure: list[SecurityFailure] = []
         self.rc_coord: int | None = 0x7FFF
 
     def mac_data(self, indication):
@@ -30,8 +30,8 @@ class Node:
     def mac_beacon_request(self):
         return self.rc_coord
 
-    def mac_security_failure(self, source, reason):
-        self.insecure.append(reason)
+    def mac_security_failure(self, source, failure):
+        self.insecure.append(failure)
 
     def send(self, destination, msdu, **how):
         self.mac.data(destination, msdu, self.confirmed.append, **how)

@@ -8,7 +8,7 @@ from g3_lbp_net import HOP, PAN, PSK, Net, eui
 from flexmap.g3 import bootstrap
 from flexmap.g3.bootstrap import State
 from flexmap.g3.coordinator import Settings as CoordinatorSettings
-from flexmap.g3.interface import Beacon
+from flexmap.g3.interface import Beacon, MacStatus
 from flexmap.g3.lbp import Kind, Message, Parameters
 from flexmap.g3.pan import AccessList, Psks, Registered, Registry
 from flexmap.g3.rekey import Rekeying
@@ -238,6 +238,29 @@ def test_a_device_that_is_deaf_during_re_keying_is_reported_and_joins_again():
     assert net.nodes[2].mac.short_address == address
     assert net.nodes[2].mac.keys == {1: bytes(16)}
     assert net.coordinator.counters.rejoined == 1
+
+
+def test_a_device_that_missed_the_activation_alone_is_called_back():
+    """It reads the new key and sends with the old one, which nobody takes: it would never find out."""
+    net = Net(STAR)
+    net.start()
+    net.run(30)
+    address, carry = net.nodes[2].mac.short_address, net.carry
+    net.carry = lambda node, destination, message, confirm: (
+        net.time.callLater(0, confirm, MacStatus.NO_ACK)
+        if (destination, message[:1]) == (address, b"\x90") and len(message) == 13
+        else carry(node, destination, message, confirm)
+    )
+    reports = []
+    Rekeying(net.coordinator, bytes(16), reports.append)
+    net.run(30)
+    assert reports[0].lost == (eui(2),)
+    net.carry = carry
+    net.run(60)
+    assert net.devices[2].counters.kicked == 1
+    assert net.nodes[2].mac.keys == {1: bytes(16)}
+    assert net.nodes[2].mac.short_address == address
+    assert len(net.coordinator.registry) == 3
 
 
 def test_re_keying_an_empty_pan_and_many_that_fail_at_once():

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexmap.g3 import frame, phy
-from flexmap.g3.ccm import CounterError, Security, SecurityError
+from flexmap.g3.ccm import Security, SecurityError
 from flexmap.g3.frame import Frame, FrameKind
-from flexmap.g3.interface import BROADCAST, MacStatus
+from flexmap.g3.interface import BROADCAST, MacStatus, SecurityFailure
 from flexmap.g3.line import LineModel, Place
 from flexmap.g3.mac import Mac
 from flexmap.g3.medium import LONGEST_FRAME, RECENT, Transmission
@@ -363,14 +363,15 @@ def test_forged_and_copied_frames_are_refused_and_counted():
     assert two.mac.counters.duplicates == 1
     medium.scheduler.run(60)
     inject(medium, two, genuine, ME)  # and later: an old counter
-    assert two.insecure[-1].startswith("frame counter 0 is not above 0")
+    assert two.insecure[-1] is SecurityFailure.OLD_COUNTER
     inject(medium, two, frame.encode(secured_frame(100, key=bytes(16))), ME)
-    assert two.insecure[-1] == "integrity code is wrong"
+    assert two.insecure[-1] is SecurityFailure.WRONG_MIC
     good = secured_frame(100)
     unknown = Frame(**{f: getattr(good, f) for f in good.__struct_fields__} | {"key_index": 1})
     inject(medium, two, frame.encode(unknown), ME)
-    assert two.insecure[-1] == "no group master key at index 1"
-    assert (two.mac.counters.security, two.mac.counters.old_counter) == (3, 1)
+    assert two.insecure[-1] is SecurityFailure.UNKNOWN_KEY
+    counters = two.mac.counters
+    assert (counters.security, counters.old_counter, counters.wrong_mic, counters.unknown_key) == (3, 1, 1, 1)
     assert [g.msdu for g in two.got] == [b"genuine"]
     inject(medium, two, frame.encode(good), ME)
     assert two.got[-1].msdu == b"forged"  # by one who has the key
@@ -470,7 +471,7 @@ def test_any_flipped_bit_of_a_secured_frame_is_refused(position, bit):
         with pytest.raises(SecurityError):
             receiver.unprotect(changed)
     assert receiver.unprotect(protected) == b"sixteen octets.."
-    with pytest.raises(CounterError):
+    with pytest.raises(SecurityError, match="is not above"):
         receiver.unprotect(protected)
 
 

@@ -150,7 +150,7 @@ class User:
     def mac_beacon_request(self):
         return None
 
-    def mac_security_failure(self, source, reason):
+    def mac_security_failure(self, source, failure):
         pass
 
 

@@ -37,8 +37,8 @@ class Meter:
     def mac_beacon_request(self) -> int | None:
         return None
 
-    def mac_security_failure(self, source: object, reason: str) -> None:  # noqa: ARG002 (the interface)
-        raise AssertionError(reason)
+    def mac_security_failure(self, source: object, failure: object) -> None:  # noqa: ARG002 (the interface)
+        raise AssertionError(failure)
 
 
 def done(status: MacStatus) -> None:
