@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -16,14 +13,16 @@ from flexmap.cli import output
 from flexmap.cli.output import log_options
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
+from flexmap.gateway.attached import AttachedConcentrator
 from flexmap.gateway.config import Config
-from flexmap.gateway.demo import CLIENTS, SECRETS, SUBSTATION_SAP, DemoOptions, write_config
+from flexmap.gateway.demo import CLIENTS, SECRETS, SETTLED, SUBSTATION_SAP, DemoOptions, write_config
 from flexmap.gateway.run import run
 from flexmap.model import ConfigurationError
 
 CONFIG_NAME = "demo.toml"
-SETTLED = 300
-"""Seconds that the demo's power line network has been there when it starts: all meters have joined."""
+SHELL = "shell"
+"""The concentrator's shell for people; the gateway has one of its own."""
+GATEWAY_SHELL = "gateway-shell"
 _DEFAULT = DemoOptions()
 
 
@@ -76,11 +75,11 @@ def default_state() -> Path:
 )
 @click.option(
     "--source",
-    type=click.Choice(["model", "concentrator"]),
-    default="model",
+    type=click.Choice(["concentrator", "model"]),
+    default="concentrator",
     show_default=True,
-    help="Meters simulated in the gateway, or read through a concentrator, a process of its own, on a simulated "
-    "power line.",
+    help="Meters read through a concentrator, a process of its own, on a simulated power line; or simulated in "
+    "the gateway.",
 )
 @click.option(
     "--write-config",
@@ -115,38 +114,31 @@ def demo(
         web=web,
         seed=seed,
         load=str(load.resolve()) if load else "",
-        port="pty:shell" if source == "concentrator" else "",
+        port=f"pty:{GATEWAY_SHELL}" if source == "concentrator" else "",
     )
     if config_file is not None:
         _write(config_file, options)
         return
     text = write_config(replace(options, state="."))
     # Meters of the two sources are not the same ones: each has its own registers, and its own folder.
-    folder = state or (state_home() / "demo-concentrator" if options.port else default_state())
+    folder = state or (default_state() if options.port else state_home() / "demo-model")
     config = configuration.parse(text, folder.absolute() / CONFIG_NAME)
-    with contextlib.ExitStack() as children:
+    beside = _concentrator(config, options) if options.port else None
 
-        def ready() -> None:
-            _keep(config, text)
-            if options.port:
-                children.enter_context(_concentrator(config, options))
-            click.echo(banner(config))
+    def ready() -> None:
+        _keep(config, text)
+        click.echo(banner(config, beside.said if beside else ()))
 
-        run(config, SECRETS, log_level=log_level, json_log=json_log, ready=ready)
+    run(config, SECRETS, log_level=log_level, json_log=json_log, beside=beside, ready=ready)
 
 
-@contextlib.contextmanager
-def _concentrator(config: Config, options: DemoOptions) -> Iterator[None]:
-    """Run the concentrator beside the demo; it ends with it, however that ends."""
+def _concentrator(config: Config, options: DemoOptions) -> AttachedConcentrator:
     folder = config.path.parent
-    flags = ["--port", f"pty:{folder / 'shell'}", "--meters", str(options.meters), "--seed", str(options.seed)]
-    flags += ["--state", str(folder / "concentrator"), "--settle", str(SETTLED), "--attached"]
+    flags = ["--meters", str(options.meters), "--seed", str(options.seed), "--state", str(folder / "concentrator")]
+    flags += ["--settle", str(SETTLED)]
     if options.load:
         flags += ["--load", options.load]
-    program = [sys.executable, "-c", "from flexmap.cli.main import main; main()", "concentrator", *flags]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
-        yield
-        process.terminate()
+    return AttachedConcentrator([folder / GATEWAY_SHELL, folder / SHELL], flags)
 
 
 def _keep(config: Config, text: str) -> None:
@@ -176,27 +168,33 @@ def _write(path: Path, options: DemoOptions) -> None:
         {client.name: secrets.fresh(client) for client in CLIENTS if client.authentication != "none"},
     )
     output.write(path, text.encode())
-    click.echo(f"wrote {path} and {secrets_file} (fresh keys, mode 0600)\nrun it: flexmap serve {path}")
+    click.echo(f"wrote {path} and {secrets_file} (fresh keys, mode 0600)")
+    if options.port:
+        click.echo(f"its meters: see [[source]] in {path}")
+    click.echo(f"run it: flexmap serve {path}")
 
 
-def banner(config: Config) -> str:
-    """Return what is served where, and what to try next."""
+def banner(config: Config, network: Sequence[str] = ()) -> str:
+    """Return what runs and is served where, and what to try next; ``network`` tells of the power line."""
     site, mms, dlms, web = config.site, config.mms.endpoint, config.dlms.endpoint, config.web.endpoint
-    last = site.meters[-1]
-    reference = "MMXN1.Watt" if last.type == "single-phase" else "MMXU1.TotW"
-    own = config.path.parent != default_state()
-    named, option = (f" {config.path}", f" --config {config.path}") if own else ("", "")
+    last, shown = site.meters[-1], site.meters[:2][-1]
+    reference = "MMXN1.Watt" if shown.type.startswith("single-phase") else "MMXU1.TotW"
+    folder = config.path.parent
+    named, option = (f" {config.path}", f" --config {config.path}") if folder != default_state() else ("", "")
+    running = "".join(f"\n  PLC    {line}" for line in network)
+    shell = f"\n  shell  {folder / SHELL}   of the concentrator, a process of its own" if network else ""
+    ask = f"\n  pyserial-miniterm {folder / SHELL} 230400   (type APP METERS; Ctrl-] leaves)" if network else ""
     return f"""
-{site.name}: {len(site.meters)} meters, 1 Hz
+{site.name}: {len(site.meters)} meters, 1 Hz{running}
   MMS    {mms}   IED {site.ied}, logical devices {site.meters[0].ld} … {last.ld} (up to 5 clients)
   DLMS   {dlms}   TCP and UDP wrapper, server addresses 1 (management), {SUBSTATION_SAP} … {last.sap}
-  web    http://{web}/metrics and http://{web}/healthz
-  state  {config.path.parent}
+  web    http://{web}/metrics and http://{web}/healthz{shell}
+  state  {folder}
 
 Try in another terminal (. .venv/bin/activate):
-  flexmap read mms://{mms}/{site.ied}{last.ld}/{reference}
-  flexmap read dlms://{dlms}/{last.sap}/1-0:1.8.0 --as reader{option}
-  flexmap verify{named}
+  flexmap read mms://{mms}/{site.ied}{shown.ld}/{reference}
+  flexmap read dlms://{dlms}/{shown.sap}/1-0:1.8.0 --as reader{option}
+  flexmap verify{named}{ask}
   flexmap scl export {config.path} -o substation.scd
 Ctrl-C stops it.
 """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +19,7 @@ from flexmap.dlms.client import AttributeReference
 from flexmap.faces.dlms.client import DlmsConnection
 from flexmap.faces.mms_client import MmsClient, Reading
 from flexmap.mapping import cdc
-from flexmap.model import ConfigurationError, Kind, Meter, MeterType, Point, Reference, Site, obis
+from flexmap.model import ConfigurationError, Kind, Meter, MeterType, Point, Reference, Site, obis, quality
 
 HEAD = ("Meter", "Point", "OBIS", "IEC 61850", "DLMS", "MMS", "Agree")
 _ROUNDS = 12
@@ -81,10 +83,18 @@ def verify(
         shown = verdicts if as_json or every else wrong
         output.show(HEAD, [verdict.row() for verdict in shown], as_json)
     if not as_json:
-        click.echo(f"{len(verdicts) - len(wrong)} of {len(verdicts)} points agree on both faces")
+        agreeing = len(verdicts) - len(wrong)
+        click.echo(f"{agreeing} of {len(verdicts)} points agree on both faces{_unread(verdicts)}")
     if not verdicts:
         raise ConfigurationError("the site has no points", where=str(loaded.path))
     sys.exit(1 if wrong else 0)
+
+
+def _unread(verdicts: Sequence[Verdict]) -> str:
+    """Return which meters have points that no source has read so far."""
+    points = Counter(verdict.meter for verdict in verdicts if verdict.mms.quality == quality.NEVER_READ)
+    where = ", ".join(f"{count} of {meter}" for meter, count in points.items())
+    return f"; {points.total()} not yet read: {where}" if points else ""
 
 
 def verify_meter(site: Site, meter: Meter, dlms: DlmsConnection, mms: MmsClient) -> list[Verdict]:

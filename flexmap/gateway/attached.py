@@ -1,7 +1,7 @@
 """A concentrator as a supervised child process: `flexmap concentrator` beside the core.
 
 It ends with this process, however that ends. One that ends by itself is started again, the first time at once,
-then with a growing delay; its shell comes back under the same name.
+then with a growing delay; its shells come back under the same names.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ main()
 
 
 class AttachedConcentrator:
-    """`flexmap concentrator` with its shell on a pseudo-terminal, kept running until :meth:`stop`."""
+    """`flexmap concentrator` with shells on pseudo-terminals, kept running until :meth:`stop`."""
 
-    def __init__(self, shell: Path, flags: Sequence[str], reactor: Any = global_reactor) -> None:
-        """Set up; ``shell`` is the name of the pseudo-terminal, ``flags`` are those of the command line."""
+    def __init__(self, shells: Sequence[Path], flags: Sequence[str], reactor: Any = global_reactor) -> None:
+        """Set up; ``shells`` are the names of the pseudo-terminals, ``flags`` are those of the command line."""
         self._reactor = reactor
-        self._shell = shell
-        self._arguments = ["-c", _PROGRAM, "concentrator", "--port", f"pty:{shell}", "--attached", *flags]
+        self._shells = shells
+        ports = [f"--port=pty:{shell}" for shell in shells]
+        self._arguments = ["-c", _PROGRAM, "concentrator", "--attached", *ports, *flags]
         self._child: _Concentrator | None = None
         self._restarts = Restarts(self._reactor, self._spawn)
         self._started: Deferred[None] | None = None
@@ -48,7 +49,7 @@ class AttachedConcentrator:
         """What it said at its first start, before its shell was there."""
 
     def start(self) -> Deferred[None]:
-        """Start it; fires when its shell is there, fails with LocalError if it ends before."""
+        """Start it; fires when its shells are there, fails with LocalError if it ends before."""
         self._started = Deferred()
         self._spawn()
         return self._started
@@ -76,7 +77,8 @@ class AttachedConcentrator:
     def ended(self, child: _Concentrator, reason: str) -> None:
         """Restart a concentrator that ended without being told to."""
         self._child = None
-        self._shell.unlink(missing_ok=True)  # dangling, it would soon lead to somebody else's terminal
+        for shell in self._shells:
+            shell.unlink(missing_ok=True)  # dangling, it would soon lead to somebody else's terminal
         started, self._started = self._started, None
         if self._stopping is not None:
             self._stopping.callback(None)

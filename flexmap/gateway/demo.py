@@ -7,6 +7,8 @@ import msgspec
 from flexmap.gateway.config import DlmsClient
 from flexmap.gateway.secrets import Secret
 
+SETTLED = 600
+"""Seconds that the demo's power line network has been there when it first starts: all meters have joined."""
 SUBSTATION_SAP = 1000
 """Server address of the substation meter; the meters behind it follow."""
 
@@ -114,8 +116,9 @@ max_age = 5.0                  # seconds until a value that was not renewed is q
 """
 
 _CONCENTRATOR = """\
-# Where values come from. kind "concentrator" reads meters through the shell of a concentrator on a power line:
-# `flexmap concentrator`, or a real one.
+# Where values come from. kind "concentrator" reads meters through the shell of a concentrator on a power line: a
+# real one or, from this file's folder, `flexmap concentrator --port {port_flag} --settle {settled}
+# --meters {meters}`.
 [[source]]
 kind = "concentrator"
 name = "concentrator"
@@ -140,11 +143,11 @@ identity = {{ serial-number = "FMSP{number:04d}", device-name = "FMX{sap:013d}",
 def write_config(options: DemoOptions) -> str:
     """Return the demo's configuration file, commented."""
     quoted = {name: _quote(getattr(options, name)) for name in ("mms", "dlms", "web", "state", "secrets", "load")}
-    source = _CONCENTRATOR.format(port=_quote(options.port))
-    name = _quote("concentrator")
-    if not options.port:
-        source = _SIMULATION.format(seed=options.seed, load=quoted["load"])
-        name = _quote("simulation")
+    name, source = _quote("simulation"), _SIMULATION.format(seed=options.seed, load=quoted["load"])
+    if options.port:
+        flag, port = options.port, _quote(options.port)
+        name = _quote("concentrator")
+        source = _CONCENTRATOR.format(port=port, port_flag=flag, meters=options.meters, settled=SETTLED)
     parts = [
         _HEAD.format(meters=options.meters, name=_quote("Demo substation"), **quoted),
         *(_client(client) for client in CLIENTS),

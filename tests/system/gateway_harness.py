@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -40,9 +41,12 @@ def free_ports(count):
 
 
 class Gateway:
-    """A `flexmap` process that serves; ``arguments`` are those of the command line."""
+    """A `flexmap` process that serves; ``arguments`` are those of the command line.
 
-    def __init__(self, tmp_path, *arguments, meters=3, ports=None, command="demo"):
+    The demo's meters are simulated in the gateway, where values are there at once, unless ``source`` is another.
+    """
+
+    def __init__(self, tmp_path, *arguments, meters=3, ports=None, command="demo", source="model"):
         self.state = tmp_path
         self.mms, self.dlms, self.web = ports or free_ports(3)
         self.log = tmp_path / "gateway.log"
@@ -51,6 +55,7 @@ class Gateway:
             arguments = (
                 "demo", "--meters", meters, "--state", tmp_path, "--mms", f"127.0.0.1:{self.mms}",
                 "--dlms", f"127.0.0.1:{self.dlms}", "--web", f"127.0.0.1:{self.web}", "--log-level", "info",
+                "--source", source,
                 *arguments,
             )  # fmt: skip
         self.process = subprocess.Popen(
@@ -61,7 +66,7 @@ class Gateway:
         )
 
     def wait(self, seconds=30.0):
-        """Wait until both faces serve and every meter has been read."""
+        """Wait until both faces serve."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert self.process.poll() is None, self.text()
@@ -70,6 +75,13 @@ class Gateway:
                     return self
             time.sleep(0.1)
         raise AssertionError(f"not serving after {seconds} s:\n{self.text()}")
+
+    def wait_read(self, seconds=60.0):
+        """Wait until every point has been read; returns how long that took."""
+        start = time.monotonic()
+        while re.search(r"\d\d of S", told := flexmap("verify", self.config).stdout):
+            assert time.monotonic() < start + seconds, told
+        return time.monotonic() - start
 
     def health(self):
         try:

@@ -66,13 +66,10 @@ def gateway(processes, tmp_path, name, meters=3):
     if not path.exists():
         mms, dlms, web = free_ports(3)
         flags = ("--mms", f"127.0.0.1:{mms}", "--dlms", f"127.0.0.1:{dlms}", "--web", f"127.0.0.1:{web}")
-        demo = [FLEXMAP, "demo", "--meters", str(meters), *flags, "--state", tmp_path, "--write-config", path]
+        demo = [FLEXMAP, "demo", "--meters", str(meters), *flags, "--write-config", path]
         subprocess.run([*map(str, demo)], check=True, timeout=60, capture_output=True)
-        text = path.read_text()
-        head, tail = text.split("[[source]]", 1)
-        rest = tail[tail.index("[[meter]]") :]
-        source = f'kind = "concentrator"\nname = "simulation"\nport = "pty:{tmp_path}/shell"\ninterval = 2.0\n'
-        path.write_text(f"{head}[[source]]\n{source}\n{rest}")
+        text = path.read_text().replace("interval = 10.0", "interval = 2.0")
+        path.write_text(text.replace("pty:gateway-shell", f"pty:{tmp_path}/shell"))
     made = Process(tmp_path / name, "serve", path, "--log-level", "info")
     processes.append(made)
     return made
@@ -178,48 +175,3 @@ def test_every_second_comes_once_whoever_is_killed(processes, tmp_path):
     store.close()
     # From the meters' first second, before anybody read them: the whole ring buffer has come.
     assert min(counted.values()) > 180 + 50
-
-
-def test_the_demo_over_a_concentrator_ends_with_it(processes, tmp_path):
-    mms, dlms, web = free_ports(3)
-    flags = ("--mms", f"127.0.0.1:{mms}", "--dlms", f"127.0.0.1:{dlms}", "--web", f"127.0.0.1:{web}")
-    arguments = (
-        "demo",
-        "--source",
-        "concentrator",
-        "--meters",
-        3,
-        "--state",
-        tmp_path,
-        *flags,
-        "--log-level",
-        "info",
-    )
-    demo = Process(tmp_path / "demo.log", *arguments)
-    processes.append(demo)
-    demo.wait_for("connected to")
-    time.sleep(15)
-    reading = [FLEXMAP, "read", f"dlms://127.0.0.1:{dlms}/1003/1-0:1.8.0", "--as", "reader"]
-    read = subprocess.run(
-        [*map(str, reading), "--config", str(tmp_path / "demo.toml")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert read.returncode == 0, read.stderr
-    assert "Wh" in read.stdout
-    verify = [str(FLEXMAP), "verify", str(tmp_path / "demo.toml")]
-    verified = subprocess.run(verify, capture_output=True, text=True, timeout=120, check=False)
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-    demo.process.kill()
-    demo.process.wait(10)
-    deadline = time.monotonic() + 10
-    while (tmp_path / "shell").is_symlink():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    store, site = store_of(tmp_path, "demo.toml")
-    for meter in site.meters:
-        seconds = [sample.time // 1000 for sample in store.samples(meter.id)]
-        assert len(seconds) > 200
-    store.close()

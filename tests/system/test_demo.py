@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    with gateway(tmp_path_factory.mktemp("demo")) as running:
+    with gateway(tmp_path_factory.mktemp("demo"), source="concentrator") as running:
+        running.wait_read()
         yield running
 
 
@@ -49,8 +50,8 @@ def test_verify_finds_every_point_equal(demo):
     done = flexmap("verify", demo.config, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(done.stdout)
-    # three single-phase meters and the substation meter; a breaker has two names on MMS
-    assert len(rows) == 3 * (17 + 3 + 1) + 55 + 3 + 1
+    # three single-phase meters and the substation meter; a breaker has two names on MMS; the channel of each
+    assert len(rows) == 3 * (17 + 3 + 1) + 55 + 3 + 1 + 4 * 9
     assert {row["agree"] for row in rows} == {"yes"}
 
 
@@ -184,7 +185,7 @@ def test_write_config_gives_a_site_that_serves(tmp_path):
     path = tmp_path / "site.toml"
     ports = free_ports(3)
     flags = [f"--{name}=127.0.0.1:{port}" for name, port in zip(("mms", "dlms", "web"), ports, strict=True)]
-    done = flexmap("demo", "--meters", "1", *flags, "--write-config", path)
+    done = flexmap("demo", "--source", "model", "--meters", "1", *flags, "--write-config", path)
     assert done.returncode == 0, done.stderr
     assert flexmap("demo", "--write-config", path).returncode == 2
     secrets = tmp_path / "site.secrets.toml"

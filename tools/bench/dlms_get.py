@@ -148,9 +148,9 @@ def start_demo(folder: Path, meters: int) -> tuple[subprocess.Popen[bytes], int]
             holder.bind(("127.0.0.1", 0))
             ports.append(holder.getsockname()[1])
     mms, dlms, web = (f"127.0.0.1:{port}" for port in ports)
-    flexmap = Path(sys.executable).with_name("flexmap")
+    flags = f"--source model --meters {meters} --state {folder}/state --mms {mms} --dlms {dlms} --web {web}"
     process = subprocess.Popen(
-        f"{flexmap} demo --meters {meters} --state {folder}/state --mms {mms} --dlms {dlms} --web {web}".split(),
+        [Path(sys.executable).with_name("flexmap"), "demo", *flags.split()],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -85,7 +85,7 @@ def start(folder, meters):
     flags = [f"--{name}=127.0.0.1:{port}" for name, port in zip(("mms", "dlms", "web"), ports, strict=True)]
     flexmap = Path(sys.executable).with_name("flexmap")
     process = subprocess.Popen(
-        [flexmap, "demo", f"--meters={meters - 1}", f"--state={folder}", *flags],
+        [flexmap, "demo", "--source=model", f"--meters={meters - 1}", f"--state={folder}", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
