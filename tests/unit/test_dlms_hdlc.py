@@ -550,7 +550,7 @@ def test_many_requests_at_once_leave_a_turn_to_others(clock):
 
 
 def test_20000_mutated_frames(clock):
-    """Broken frames, and unbroken ones with broken content: nothing but valid frames comes back, memory is flat."""
+    """Broken frames, and unbroken ones with broken content: only valid frames come back, memory is flat."""
     chance = random.Random(20260202)
     line, device = open_line(clock, limits=Limits(max_long_value=4096))
     device.breaker_later = True

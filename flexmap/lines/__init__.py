@@ -1,0 +1,1 @@
+"""Serial lines and pseudo-terminals as Twisted transports."""
