@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from flexmap.g3 import iphc, ipv6, sixlowpan
 from flexmap.g3.adp_pib import AdpPib
+from flexmap.g3.information import ADP_TABLES
 from flexmap.g3.interface import (
     BROADCAST,
     COORDINATOR,
@@ -25,7 +26,7 @@ from flexmap.g3.interface import (
 )
 from flexmap.g3.loadng import Loadng
 from flexmap.g3.outbox import AdpCounters, AdpStatus, Done, Job, Outbox, tell
-from flexmap.g3.routing import COORDINATOR_TABLE_SIZE, RoutingTable
+from flexmap.g3.routing import COORDINATOR_TABLE_SIZE, Blacklist, RoutingTable
 from flexmap.model.error import LocalError, RemoteError
 
 __all__ = ["RC_COORD_UNKNOWN", "Adp", "AdpConfirm", "AdpCounters", "AdpStatus"]
@@ -102,6 +103,26 @@ class Adp:
     def short_address(self) -> int:
         """Short address, 0xFFFF while the node has none."""
         return self._mac.short_address
+
+    @property
+    def routes(self) -> RoutingTable:
+        """The routing table."""
+        return self.loadng.table
+
+    @property
+    def blacklist(self) -> Blacklist:
+        """Neighbours that do not hear this node."""
+        return self.loadng.blacklist
+
+    @property
+    def broadcasts(self) -> dict[tuple[Address, int | None], float]:
+        """Originator and sequence number of broadcasts seen, and until when they are remembered."""
+        return self._broadcast_log
+
+    def get(self, name: str) -> object:
+        """Return an attribute or the rows of a table; :class:`LocalError` if there is none of this name."""
+        table = ADP_TABLES.get(name)
+        return self.pib.get(name) if table is None else table(self, self._scheduler.seconds())
 
     def send_ipv6(self, packet: bytes, confirm: AdpConfirm | None = None, *, priority: bool = False) -> None:
         """ADPD-DATA.request: send an IPv6 packet of at most 1,280 octets to a node of the PAN or to a group.

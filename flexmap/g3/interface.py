@@ -25,6 +25,10 @@ COORDINATOR = 0x0000
 """Short address of the PAN coordinator."""
 
 
+Row = dict[str, int | str]
+"""A row of a table of the information base: fields by name, bit strings as ``0b…``."""
+
+
 class Timer(Protocol):
     """A call that is still to come (as twisted.internet.interfaces.IDelayedCall)."""
 

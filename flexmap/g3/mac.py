@@ -13,6 +13,7 @@ from flexmap.g3 import command, frame, phy
 from flexmap.g3.ccm import Security, SecurityError
 from flexmap.g3.command import BEACON_REQUEST, BeaconPayload, ToneMapResponse
 from flexmap.g3.frame import CheckSequenceError, Command, Frame, FrameError, FrameKind
+from flexmap.g3.information import tone_mask
 from flexmap.g3.interface import (
     BROADCAST,
     COORDINATOR,
@@ -221,7 +222,7 @@ class Mac:
     def get(self, name: str) -> object:
         """Return an attribute of the information base by name (see :mod:`flexmap.g3.pib`).
 
-        A number, or for macNeighbourTable and macPOSTable a mapping from short addresses. Raises
+        A number, ``0b…`` of macToneMask, or the rows of macNeighbourTable and macPOSTable. Raises
         :class:`LocalError` for a name that does not exist.
         """
         attribute = ATTRIBUTES.get(name)
@@ -232,6 +233,8 @@ class Mac:
             return self._neighbours.neighbour_table(now)
         if name == "macPOSTable":
             return self._neighbours.pos_table(now)
+        if name == "macToneMask":
+            return tone_mask(self._band)
         holder = self.pib if attribute in SETTINGS else self.counters if attribute in COUNTING else self
         return getattr(holder, attribute.field)
 

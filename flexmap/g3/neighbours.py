@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from flexmap.g3 import phy
 from flexmap.g3.command import ToneMapResponse
-from flexmap.g3.interface import Link
+from flexmap.g3.information import MINUTE, minutes, tone_map
+from flexmap.g3.interface import Link, Row
 from flexmap.g3.phy import Band, Modulation
 from flexmap.g3.pib import MacPib
 
 MOST_NEIGHBOURS = 512
 """The entry heard longest ago makes room (an implementation limit)."""
-_MINUTE = 60.0
 
 
 class Neighbour:
@@ -66,7 +66,7 @@ class Neighbours:
         neighbour.tone_map = response.tone_map
         neighbour.tones = phy.active_tones(self._band, response.tone_map)
         neighbour.reverse_lqi = response.lqi
-        neighbour.tone_map_until = now + self._pib.tmr_ttl * _MINUTE
+        neighbour.tone_map_until = now + self._pib.tmr_ttl * MINUTE
 
     def sending(self, address: int, now: float) -> tuple[Modulation, int | None, bool]:
         """Return modulation and carriers to send to a neighbour with, and whether to ask for a tone map."""
@@ -86,7 +86,7 @@ class Neighbours:
     def link(self, address: int, now: float) -> Link | None:
         """Return what is known of a neighbour heard within macPOSTableEntryTTL."""
         neighbour = self._table.get(address)
-        if neighbour is None or neighbour.heard + self._pib.pos_ttl * _MINUTE < now:
+        if neighbour is None or self._until(neighbour) < now:
             return None
         carriers = self._band.carriers
         known = neighbour.tone_map_until > now
@@ -100,14 +100,31 @@ class Neighbours:
             reverse_lqi=neighbour.reverse_lqi if known else None,
         )
 
-    def neighbour_table(self, now: float) -> dict[int, Neighbour]:
-        """Return macNeighbourTable: neighbours with a valid tone map."""
-        return {a: n for a, n in self._table.items() if n.tone_map_until > now}
+    def neighbour_table(self, now: float) -> list[Row]:
+        """Return macNeighbourTable: neighbours with a valid tone map; ``lqi`` is that of what is sent to them."""
+        return [
+            {
+                "short": address,
+                "tone_map": tone_map(self._band, neighbour.tone_map),
+                "modulation": int(neighbour.modulation),
+                "lqi": neighbour.reverse_lqi or 0,
+                "tmr_valid": minutes(neighbour.tone_map_until, now),
+                "valid": minutes(self._until(neighbour), now),
+            }
+            for address, neighbour in self._table.items()
+            if neighbour.tone_map_until > now
+        ]
 
-    def pos_table(self, now: float) -> dict[int, int]:
-        """Return macPOSTable: short address and LQI of everyone heard within macPOSTableEntryTTL."""
-        oldest = now - self._pib.pos_ttl * _MINUTE
-        return {a: n.lqi for a, n in self._table.items() if n.heard >= oldest}
+    def pos_table(self, now: float) -> list[Row]:
+        """Return macPOSTable: everyone heard within macPOSTableEntryTTL; ``lqi`` is that of what comes from it."""
+        return [
+            {"short": address, "lqi": neighbour.lqi, "valid": minutes(self._until(neighbour), now)}
+            for address, neighbour in self._table.items()
+            if self._until(neighbour) >= now
+        ]
+
+    def _until(self, neighbour: Neighbour) -> float:
+        return neighbour.heard + self._pib.pos_ttl * MINUTE
 
     def clear(self) -> None:
         """Forget everyone."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from flexmap.g3 import adp_pib, ipv6, pib
+from flexmap.g3 import adp_pib, information, ipv6, pib
 from flexmap.g3.adp import Adp, AdpConfirm
 from flexmap.g3.bootstrap import Device
 from flexmap.g3.bootstrap import Settings as DeviceSettings
@@ -272,7 +272,7 @@ class Node:
         if self._mac is not None:
             names += pib.ATTRIBUTES
         if self._adp is not None:
-            names += adp_pib.ATTRIBUTES
+            names += (*adp_pib.ATTRIBUTES, *information.ADP_TABLES, *information.FIXED, *self._standing())
         if self._boot is not None:
             names += _BOOT_NAMES[type(self._boot)]
         return names
@@ -281,10 +281,23 @@ class Node:
         """Return an attribute of the information base; raise :class:`LocalError` if there is none of this name."""
         if self._mac is not None and name in pib.ATTRIBUTES:
             return self._mac.get(name)
-        if self._adp is not None and name in adp_pib.ATTRIBUTES:
-            return self._adp.pib.get(name)
+        if self._adp is not None and (name in adp_pib.ATTRIBUTES or name in information.ADP_TABLES):
+            return self._adp.get(name)
+        if self._adp is not None and name in (known := {**information.FIXED, **self._standing()}):
+            return known[name]
         boot = self._bootstrap(name)
         return getattr(boot.settings, _boot_field(boot, name))
+
+    def _standing(self) -> dict[str, int]:
+        """Return what follows from how the node stands in its PAN."""
+        cost = self.adp.mac_beacon_request()
+        settings = self._boot.settings if isinstance(self._boot, Device) else DeviceSettings()
+        return {
+            "macRCCoord": 0xFFFF if cost is None else cost,
+            "adpMaxJoinWaitTime": int(settings.max_join_wait),
+            "adpActiveKeyIndex": 0 if self._mac is None else self._mac.security.active,
+            "adpDeviceType": int(isinstance(self._boot, Coordinator)),
+        }
 
     def set(self, name: str, value: int) -> None:
         """Set an attribute; raise :class:`LocalError` where it does not exist, is read-only or does not fit."""

@@ -83,6 +83,7 @@ IDENTITY = (
 READ_ONLY = (
     Attribute("macFrameCounter", 0x77, "frame_counter"),
     Attribute("macNeighbourTable", 0x10A, "neighbour_table"),
+    Attribute("macToneMask", 0x110, "tone_mask"),
     Attribute("macPOSTable", 0x120, "pos_table"),
 )
 

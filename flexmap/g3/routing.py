@@ -155,6 +155,10 @@ class Blacklist:
         """Return how many neighbours are listed, past ones included."""
         return len(self._until)
 
+    def listed(self, now: float) -> dict[int, float]:
+        """Return the neighbours listed now, and until when."""
+        return {address: until for address, until in self._until.items() if until > now}
+
     def add(self, address: int, until: float) -> None:
         """List a neighbour up to a time in seconds."""
         self._until.pop(address, None)

@@ -102,8 +102,13 @@ def test_a_tone_map_raises_the_modulation_until_its_time_is_over():
     one.send(1, bytes(50))
     medium.scheduler.run(4 + 10 * 60 + 2)
     assert modulations[3:] == [Modulation.ROBO, Modulation.ROBO]
-    assert list(one.mac.get("macNeighbourTable")) == [1]
-    assert one.mac.get("macPOSTable") == {1: phy.lqi(medium.snr(two.mac.port, one.mac.port))}
+    (neighbour,) = one.mac.get("macNeighbourTable")
+    assert (neighbour["short"], neighbour["lqi"]) == (1, link.reverse_lqi)
+    assert neighbour["tone_map"] == "0b111111"
+    assert (neighbour["modulation"], neighbour["tmr_valid"], neighbour["valid"]) == (Modulation.D8PSK, 10, 255)
+    there = phy.lqi(medium.snr(two.mac.port, one.mac.port))
+    assert one.mac.get("macPOSTable") == [{"short": 1, "lqi": there, "valid": 255}]
+    assert one.mac.get("macToneMask") == "0b" + 36 * "1"
     assert one.mac.link(99) is None
 
 
