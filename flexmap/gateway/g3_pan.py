@@ -55,7 +55,9 @@ class G3Pan:
         if route is None:
             return None
         link = self._node.adp.link(route.next_hop)
-        return Route(route.hops, route.next_hop, route.cost, None if link is None else link.lqi)
+        if link is None:
+            return Route(route.hops, route.next_hop, route.cost, None)
+        return Route(route.hops, route.next_hop, route.cost, link.lqi, link.reverse_lqi)
 
     def kick(self, eui64: str) -> None:
         """Put a device out of the PAN."""

@@ -141,8 +141,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("PLC", "ALLOW_ALL", (), "Drop the white list."),
     Command("PLC", "REKEY", (), "Begin to give all devices a new group master key; traffic goes on."),
     Command("PLC", "REKEY_STATUS", (), "How the last re-keying stands, and who has to join again."),
-    Command("PIB", "LIST", (), "Attributes of the coordinator's information base."),
-    Command("PIB", "GET", (_ATTRIBUTE,), "Read an attribute."),
+    Command("PIB", "LIST", (), "Attributes of the coordinator's information base, and their values."),
+    Command("PIB", "GET", (_ATTRIBUTE,), "Read an attribute, or a table row by row."),
     Command("PIB", "SET", (_ATTRIBUTE, Parameter("value", "its new value")), "Write an attribute."),
     Command("FW", "IMAGES", (), "Firmware images that the concentrator holds, and how much of each."),
     Command(

@@ -32,6 +32,8 @@ def _status(call: Call) -> None:
         fields = {"hops": route.hops, "cost": route.cost, "next_hop": f"0x{route.next_hop:04x}"}
         if route.lqi is not None:
             fields["lqi"] = route.lqi
+        if route.reverse_lqi is not None:
+            fields["lqi_reverse"] = route.reverse_lqi
     fields |= msgspec.structs.asdict(call.concentrator.requests.of(member.short_address))
     call.answer.ok(**fields)
 
@@ -71,12 +73,29 @@ def _with(those: tuple[str, ...] | None, eui64: str) -> tuple[str, ...]:
 def _pib_list(call: Call) -> None:
     names = call.concentrator.pan.names()
     for name in names:
-        call.answer.data(name)
+        value = call.concentrator.pan.get(name)
+        if isinstance(value, list):
+            call.answer.data(name, rows=len(value))
+        else:
+            call.answer.data(name, value=_shown(value))
     call.answer.ok(attributes=len(names))
 
 
 def _pib_get(call: Call) -> None:
-    call.answer.ok(value=call.concentrator.pan.get(call.name(0)))
+    value = call.concentrator.pan.get(call.name(0))
+    if not isinstance(value, list):
+        call.answer.ok(value=_shown(value))
+        return
+    for row in value:
+        call.answer.data(**row)
+    call.answer.ok(rows=len(value))
+
+
+def _shown(value: object) -> object:
+    """Return a number for a truth value, and numbers joined by commas for a set of them."""
+    if isinstance(value, tuple):
+        return ",".join(str(each) for each in value)
+    return int(value) if isinstance(value, bool) else value
 
 
 def _pib_set(call: Call) -> None:

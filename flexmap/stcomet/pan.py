@@ -46,6 +46,8 @@ class Route(msgspec.Struct, frozen=True):
     cost: int
     lqi: int | None
     """Of the link to the next hop, 0 to 255, as this node hears it."""
+    reverse_lqi: int | None = None
+    """The same as the next hop hears this node, if it has told lately."""
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -110,7 +112,7 @@ class Pan(Protocol):
         """Return the attributes of the coordinator's information base."""
 
     def get(self, name: str) -> object:
-        """Return an attribute."""
+        """Return an attribute; a table as a list of its rows, each a dictionary."""
 
     def set(self, name: str, value: int) -> None:
         """Write an attribute."""
