@@ -39,6 +39,9 @@ class Tag(enum.IntEnum):
     GLO_ACTION_RESPONSE = 0xCF
     EXCEPTION_RESPONSE = 0xD8
     GENERAL_GLO_CIPHERING = 0xDB
+    GENERAL_DED_CIPHERING = 0xDC
+    GENERAL_CIPHERING = 0xDD
+    GENERAL_SIGNING = 0xDF
 
 
 class DataAccessResult(enum.IntEnum):

@@ -9,7 +9,8 @@
 
 With HLS-GMAC or protection, give the :class:`~flexmap.dlms.security.Ciphering` of the keys and the client's
 system title too; all clients with the same keys and title must share it, so that no counter comes twice. A client
-that keeps no counters between runs takes a random system title for each: a new title's counters start at 1.
+that keeps no counters between runs takes a random system title for each: a new title's counters start at 1. With
+other mechanisms of high level security give the :class:`~flexmap.dlms.authentication.Proof`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from flexmap.dlms import acse, axdr
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms.acse import Aare, Aarq, Context, Diagnostic, Mechanism, Result
 from flexmap.dlms.apdu import ActionResult, ApduError, Conformance, DataAccessResult, InitiateRequest, Tag
+from flexmap.dlms.authentication import GmacProof, Proof, Side, acceptable, challenge_octets
 from flexmap.dlms.axdr import Value
 from flexmap.dlms.objects import ASSOCIATION_LN, ActionReply, attribute_key
+from flexmap.dlms.protection import DEDICATED_TAGS, GLOBAL_TAGS
 from flexmap.dlms.security import Ciphering, SecurityError
 from flexmap.dlms.selection import BY_ENTRY, BY_RANGE, RangeSelection, Selection
 from flexmap.model.error import LocalError, RemoteError
@@ -37,7 +40,8 @@ MAX_VALUE = 1 << 26
 """Octets of a value in blocks that a client takes."""
 
 _CONFORMANCE = (
-    Conformance.BLOCK_TRANSFER_WITH_GET
+    Conformance.GENERAL_PROTECTION
+    | Conformance.BLOCK_TRANSFER_WITH_GET
     | Conformance.BLOCK_TRANSFER_WITH_SET
     | Conformance.MULTIPLE_REFERENCES
     | Conformance.GET
@@ -45,14 +49,7 @@ _CONFORMANCE = (
     | Conformance.SELECTIVE_ACCESS
     | Conformance.ACTION
 )
-_CIPHERED = {
-    Tag.GET_REQUEST: Tag.GLO_GET_REQUEST,
-    Tag.SET_REQUEST: Tag.GLO_SET_REQUEST,
-    Tag.ACTION_REQUEST: Tag.GLO_ACTION_REQUEST,
-    Tag.GET_RESPONSE: Tag.GLO_GET_RESPONSE,
-    Tag.SET_RESPONSE: Tag.GLO_SET_RESPONSE,
-    Tag.ACTION_RESPONSE: Tag.GLO_ACTION_RESPONSE,
-}
+_REQUESTS = (Tag.GET_REQUEST, Tag.SET_REQUEST, Tag.ACTION_REQUEST)
 
 
 class AssociationError(RemoteError):
@@ -84,9 +81,14 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     client_sap: int
     server_sap: int
     mechanism: Mechanism = Mechanism.NONE
-    """NONE, LLS or HLS_GMAC."""
     secret: bytes = b""
     """LLS secret."""
+    title: bytes = b""
+    """System title of a client without ciphering, where the mechanism takes it in."""
+    dedicated_key: bytes = b""
+    """Cipher with this key, made for the association, from its opening on."""
+    general: bool = False
+    """Cipher with general-glo- or general-ded-ciphering, not with the services' own ciphered tags."""
     protection: int = 0
     """Security control: security.AUTHENTICATED, ENCRYPTED, both, or 0 for plain APDUs."""
     max_pdu: int = 0xFFFF
@@ -133,15 +135,23 @@ class Client:
         *,
         random: Callable[[int], bytes],
         ciphering: Ciphering | None = None,
+        proof: Proof | None = None,
     ) -> None:
         if ciphering is None and (settings.mechanism == Mechanism.HLS_GMAC or settings.protection):
             raise LocalError("HLS-GMAC and protection need keys")
+        if ciphering is not None and settings.mechanism == Mechanism.HLS_GMAC:
+            proof = GmacProof(ciphering)
+        if proof is None and settings.mechanism >= Mechanism.HLS:
+            raise LocalError(f"{settings.mechanism.name} needs a proof")
         self.settings = settings
         self.conformance = 0
         """Conformance as negotiated."""
         self.server_title = b""
         self._random = random
         self._ciphering = ciphering
+        self._title = settings.title if ciphering is None else ciphering.title
+        self._proof = proof
+        self._dedicated = _dedicated(settings, ciphering)
         self._invoke = 0
         self._max_send = pdu.MIN_PDU
 
@@ -150,8 +160,12 @@ class Client:
     def connect(self) -> Exchange[None]:
         """Open the association; raises AssociationError."""
         settings = self.settings
-        challenge = self._random(16) if settings.mechanism == Mechanism.HLS_GMAC else settings.secret
-        initiate = pdu.encode_initiate_request(InitiateRequest(conformance=_CONFORMANCE, max_pdu=settings.max_pdu))
+        high = settings.mechanism >= Mechanism.HLS
+        challenge = self._random(challenge_octets(settings.mechanism)) if high else settings.secret
+        request = InitiateRequest(
+            conformance=_CONFORMANCE, max_pdu=settings.max_pdu, dedicated_key=settings.dedicated_key or None
+        )
+        initiate = pdu.encode_initiate_request(request)
         ciphering = self._ciphering
         if ciphering is not None and settings.protection:
             body = ciphering.protect(settings.protection, initiate)
@@ -159,14 +173,14 @@ class Client:
         aarq = Aarq(
             context=Context.LN_CIPHERED if settings.protection else Context.LN,
             mechanism=settings.mechanism,
-            calling_title=None if ciphering is None else ciphering.title,
+            calling_title=self._title or None,
             authentication=challenge,
             user_information=initiate,
         )
         aare = acse.decode_aare((yield acse.encode_aarq(aarq)))
         self._accept(aare)
-        if settings.mechanism == Mechanism.HLS_GMAC:
-            yield from self._prove(challenge, aare.authentication or b"")
+        if self._proof is not None:
+            yield from self._prove(self._proof, challenge, aare.authentication or b"")
 
     def _accept(self, aare: Aare) -> None:
         if aare.result != Result.ACCEPTED:
@@ -174,20 +188,20 @@ class Client:
         self.server_title = aare.responding_title or b""
         octets = aare.user_information
         if self.settings.protection:
-            octets = self._open_body(octets, Tag.GLO_INITIATE_RESPONSE)
+            octets = self._open_body(octets, bytes((Tag.GLO_INITIATE_RESPONSE,)))
         response = pdu.decode_initiate_response(octets)
         self.conformance = response.conformance
         self._max_send = response.max_pdu or 0xFFFF
 
-    def _prove(self, ours: bytes, theirs: bytes) -> Exchange[None]:
+    def _prove(self, proof: Proof, ours: bytes, theirs: bytes) -> Exchange[None]:
         """Do passes 3 and 4 of HLS: each side answers the other's challenge."""
-        ciphering = self._ciphering
-        if ciphering is None or not 8 <= len(theirs) <= 64 or theirs == ours or len(self.server_title) != 8:
+        if not acceptable(self.settings.mechanism, ours, theirs) or len(self.server_title) != 8:
             raise AssociationError("the server's challenge or system title is missing or malformed")
-        answer = axdr.octet_string(ciphering.answer_challenge(theirs))
+        own, server = Side(self._title, ours), Side(self.server_title, theirs)
+        answer = axdr.octet_string(proof.answer(own, server))
         reply = yield from self.action(15, ASSOCIATION_LN, 1, answer)
         returned = axdr.decode(reply.returned or axdr.NULL)
-        proven = isinstance(returned, bytes) and ciphering.check_answer(self.server_title, ours, returned)
+        proven = isinstance(returned, bytes) and proof.check(own, server, returned)
         if reply.result != ActionResult.SUCCESS or not proven:
             raise AssociationError("authentication failed")
 
@@ -320,8 +334,8 @@ class Client:
         ciphering, protection = self._ciphering, self.settings.protection
         request = plain
         if ciphering is not None and protection:
-            body = ciphering.protect(protection, plain)
-            request = bytes((_CIPHERED[Tag(plain[0])],)) + axdr.encode_length(len(body)) + body
+            body = (self._dedicated or ciphering).protect(protection, plain)
+            request = self._head(plain[0]) + axdr.encode_length(len(body)) + body
         if len(request) > self._max_send:
             raise LocalError(f"request of {len(request)} octets, the server takes {self._max_send}")
         response = yield request
@@ -331,18 +345,36 @@ class Client:
             raise ExceptionResponseError(response)
         expected = Tag(plain[0] + 4)  # a response's tag stands four above its request's
         if protection:
-            response = self._open_body(response, _CIPHERED[expected])
+            response = self._open_body(response, self._head(expected))
         if response[0] != expected or len(response) < 3 or response[2] & 0x0F != plain[2] & 0x0F:
             raise ApduError(f"response {response[:3].hex()} to request {plain[:3].hex()}")
         return response
 
-    def _open_body(self, octets: bytes, tag: Tag) -> bytes:
-        if self._ciphering is None or octets[:1] != bytes((tag,)):
+    def _head(self, plain: int) -> bytes:
+        """Return what stands before the ciphered body of a service."""
+        dedicated = self._dedicated is not None
+        if not self.settings.general:
+            return bytes(((DEDICATED_TAGS if dedicated else GLOBAL_TAGS)[plain],))
+        tag = Tag.GENERAL_DED_CIPHERING if dedicated else Tag.GENERAL_GLO_CIPHERING
+        title = self._title if plain in _REQUESTS else self.server_title
+        return bytes((tag, len(title))) + title
+
+    def _open_body(self, octets: bytes, head: bytes) -> bytes:
+        ciphering = self._ciphering
+        if self._dedicated is not None and head[0] != Tag.GLO_INITIATE_RESPONSE:
+            ciphering = self._dedicated
+        if ciphering is None or not octets.startswith(head):
             raise SecurityError("the server's answer is not protected")
-        body, end = axdr.take_octet_string(octets, 1)
+        body, end = axdr.take_octet_string(octets, len(head))
         if end != len(octets):
             raise ApduError("octets behind the ciphered APDU")
-        return self._ciphering.unprotect(self.server_title, body, self.settings.protection)[1]
+        return ciphering.unprotect(self.server_title, body, self.settings.protection)[1]
+
+
+def _dedicated(settings: ClientSettings, ciphering: Ciphering | None) -> Ciphering | None:
+    if not settings.dedicated_key or ciphering is None:
+        return None
+    return ciphering.dedicate(settings.dedicated_key)
 
 
 def _reason(aare: Aare) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
 from flexmap.dlms import acse
@@ -73,11 +73,17 @@ class Peer:
     the key and a response that comes late.
     """
 
-    __slots__ = ("_deliver", "_limits", "_open", "_pool", "_server")
+    __slots__ = ("_deliver", "_limits", "_open", "_origin", "_pool", "_server")
 
     def __init__(
-        self, server: Server, pool: Pool, limits: Limits, deliver: Callable[[bytes, bytes], None]
+        self,
+        server: Server,
+        pool: Pool,
+        limits: Limits,
+        deliver: Callable[[bytes, bytes], None],
+        origin: Hashable = None,
     ) -> None:
+        self._origin = origin
         self._server = server
         self._pool = pool
         self._limits = limits
@@ -98,8 +104,21 @@ class Peer:
         if apdu[0] == acse.AARQ:
             return self._associate(key, client_sap, server_sap, apdu)
         if apdu[0] != acse.RLRQ:
-            return NO_ASSOCIATION
+            return self._unasked(key, client_sap, server_sap, apdu)
         return self._release(key, client_sap, server_sap, apdu)
+
+    def _unasked(self, key: bytes, client_sap: int, server_sap: int, apdu: bytes) -> bytes:
+        """Answer an APDU without association: a client may have a pre-established one."""
+        association = self._server.pre_established(client_sap, server_sap, limits=self._limits)
+        if association is None or len(self._open) >= self._limits.max_associations or not self._pool.make_room():
+            return NO_ASSOCIATION
+        self._enter(key, association)
+        return self.answer(key, client_sap, server_sap, apdu)
+
+    def _enter(self, key: bytes, association: Association) -> None:
+        association.deliver = lambda reply: self._deliver(key, reply)
+        self._open[key] = association
+        self._pool.enter(self, key)
 
     def proven(self, key: bytes) -> bool:
         """Return whether there is an association of that key that a secret has opened."""
@@ -126,13 +145,13 @@ class Peer:
     def _associate(self, key: bytes, client_sap: int, server_sap: int, apdu: bytes) -> bytes:
         known = key in self._open
         full = not known and (len(self._open) >= self._limits.max_associations or not self._pool.make_room())
-        association, aare = self._server.open(client_sap, server_sap, apdu, limits=self._limits, full=full)
+        association, aare = self._server.open(
+            client_sap, server_sap, apdu, limits=self._limits, full=full, origin=self._origin
+        )
         if association is None:
             return aare
         self.drop(key)
-        association.deliver = lambda reply: self._deliver(key, reply)
-        self._open[key] = association
-        self._pool.enter(self, key)
+        self._enter(key, association)
         return aare
 
     def _release(self, key: bytes, client_sap: int, server_sap: int, apdu: bytes) -> bytes:

@@ -7,8 +7,13 @@ import enum
 import msgspec
 
 from flexmap.dlms.acse import Mechanism
-from flexmap.dlms.security import Keys
+from flexmap.dlms.security import SIGNED, Keys
 from flexmap.model.error import ConfigurationError
+
+WITH_SECRET = frozenset({Mechanism.HLS, Mechanism.HLS_MD5, Mechanism.HLS_SHA1, Mechanism.HLS_SHA256})
+"""Mechanisms of high level security in which both sides know a secret."""
+WITH_TITLE = frozenset({Mechanism.HLS_GMAC, Mechanism.HLS_SHA256, Mechanism.HLS_ECDSA})
+"""Mechanisms that take in the system titles."""
 
 PUBLIC_SAP, READER_SAP, MANAGEMENT_SAP = 16, 2, 1
 
@@ -33,29 +38,46 @@ class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     role: Role
     mechanism: Mechanism = Mechanism.NONE
-    """NONE, LLS or HLS_GMAC."""
     secret: bytes = b""
-    """LLS secret."""
+    """Secret of LLS and of the mechanisms in WITH_SECRET."""
+    suite: int = 0
+    """Security suite."""
     keys: Keys | None = None
-    """Suite 0 keys; needed for HLS_GMAC and for ciphering."""
+    """Symmetric keys of the suite; needed for HLS_GMAC and for ciphering."""
+    signing_key: bytes = b""
+    """The client's public key for signatures, ``x ‖ y``; needed for HLS_ECDSA and for signed APDUs."""
+    agreement_key: bytes = b""
+    """The client's public key for key agreement, ``x ‖ y``; needed to answer with an agreed key."""
     policy: int = 0
-    """Protection every APDU must have: security.AUTHENTICATED, ENCRYPTED, both, or 0.
+    """Protection every request must have: security.AUTHENTICATED, ENCRYPTED, both, or 0; SIGNED too.
 
     Whatever is protected must be authenticated, and an association keeps the protection that it was opened with.
     """
+    response_policy: int = 0
+    """Protection every response has at least; it has that of its request anyway."""
     system_title: bytes | None = None
     """The only client system title let in; ``None`` lets in any that holds the keys."""
+    pre_established: bool = False
+    """Its associations are open without AARQ, and never released."""
 
     def __post_init__(self) -> None:
         """Refuse settings that would leave the client unproven."""
-        if self.mechanism not in (Mechanism.NONE, Mechanism.LLS, Mechanism.HLS_GMAC):
-            raise ConfigurationError(
-                f"mechanism {self.mechanism.name} is not known", remedy="use none, lls or hls-gmac"
-            )
-        if self.mechanism == Mechanism.LLS and not self.secret:
-            raise ConfigurationError(f"client '{self.name}' has no secret", remedy="give one for lls")
-        if self.keys is None and (self.mechanism == Mechanism.HLS_GMAC or self.policy):
-            raise ConfigurationError(f"client '{self.name}' has no keys", remedy="give guek and gak")
+        needs_secret = self.mechanism == Mechanism.LLS or self.mechanism in WITH_SECRET
+        needs_keys = self.mechanism == Mechanism.HLS_GMAC or (self.policy | self.response_policy) & 0x30
+        needs_certificate = self.mechanism == Mechanism.HLS_ECDSA or self.policy & SIGNED
+        if needs_secret and not self.secret:
+            raise self._lacks("secret", f"give one for {self.mechanism.name}")
+        if needs_keys and self.keys is None:
+            raise self._lacks("keys", "give guek and gak")
+        if needs_certificate and not self.signing_key:
+            raise self._lacks("signing key", "give the certificate of its public key")
+        if self.keys is not None and self.keys.suite != self.suite:
+            raise ConfigurationError(f"client '{self.name}': keys of suite {self.keys.suite}")
+        if self.pre_established and self.policy and self.system_title is None:
+            raise self._lacks("system title", "a pre-established association has no AARQ that could bring one")
+
+    def _lacks(self, what: str, remedy: str) -> ConfigurationError:
+        return ConfigurationError(f"client '{self.name}' has no {what}", remedy=remedy)
 
     def __repr__(self) -> str:
         """Never show a secret."""
@@ -95,8 +117,19 @@ class EventKind(enum.StrEnum):
     OPENED = "opened"
     REFUSED = "refused"
     RELEASED = "released"
+    CHANGED = "security-changed"
     SECURITY_FAILURE = "security-failure"
     PROTOCOL_ERROR = "protocol-error"
+
+
+class Threat(enum.IntEnum):
+    """What belongs in the security log, with the event codes that IDIS and DSMR give it."""
+
+    NONE = 0
+    AUTHENTICATION_FAILURE = 46
+    KEYS_CHANGED = 48
+    DECRYPTION_FAILURE = 49
+    REPLAY = 50
 
 
 class AssociationEvent(msgspec.Struct, frozen=True):
@@ -106,3 +139,4 @@ class AssociationEvent(msgspec.Struct, frozen=True):
     client_sap: int
     server_sap: int
     reason: str = ""
+    threat: Threat = Threat.NONE

@@ -1,4 +1,4 @@
-"""Security suite 0: AES-128-GCM with a 12-octet tag (IEC 62056-5-3 clause 5).
+"""Ciphering of all suites: AES-GCM with a 12-octet tag (IEC 62056-5-3 clause 5).
 
 A ciphered APDU's body is: security control (1), invocation counter (4), cipher text, tag (12, when authenticated).
 The nonce is the sender's system title and the counter, so a counter must never come twice under one key: counters
@@ -14,12 +14,19 @@ from typing import Protocol
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from flexmap.dlms.suite import SUITES
 from flexmap.model.error import ConfigurationError, LocalError, RemoteError
 
 AUTHENTICATED = 0x10
 ENCRYPTED = 0x20
 AUTHENTICATED_ENCRYPTED = 0x30
-_BROADCAST_KEY, _COMPRESSED, _SUITE = 0x40, 0x80, 0x0F
+"""Bits of security control: what protects an APDU."""
+SIGNED = 0x100
+"""The APDU is in a general-signing APDU: no bit of security control, but used along with them."""
+BROADCAST_KEY = 0x40
+"""Bit of security control: the global broadcast encryption key, not the unicast one."""
+_KEY_SET = 0xCF
+"""Bits of security control for compression (never used here), key and suite."""
 
 TAG_OCTETS = 12
 OVERHEAD = 5 + TAG_OCTETS
@@ -45,15 +52,25 @@ class CounterError(SecurityError):
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """Global unicast encryption key and authentication key, sixteen octets each."""
+    """The symmetric keys of a suite: 16 octets each in suites 0 and 1, 32 in suite 2."""
 
     guek: bytes
+    """Global unicast encryption key (or the key that takes its place: dedicated, wrapped, agreed)."""
     gak: bytes
+    """Global authentication key."""
+    suite: int = 0
+    gbek: bytes = b""
+    """Global broadcast encryption key; empty if there is none."""
+    kek: bytes = b""
+    """Master key, which wraps the others; empty if there is none."""
 
     def __post_init__(self) -> None:
         """Refuse keys of another length."""
-        if len(self.guek) != 16 or len(self.gak) != 16:
-            raise ConfigurationError("a suite 0 key has 16 octets", remedy="give 32 hexadecimal digits")
+        octets = SUITES[self.suite].key_octets
+        lengths = {len(self.guek), len(self.gak), len(self.gbek) or octets, len(self.kek) or octets}
+        if lengths != {octets}:
+            what = f"a suite {self.suite} key has {octets} octets"
+            raise ConfigurationError(what, remedy=f"give {2 * octets} hexadecimal digits")
 
     def __repr__(self) -> str:
         """Never show a key."""
@@ -61,12 +78,17 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """Name of the key in a counter store; tells nothing about the key."""
-        return hashlib.sha256(b"flexmap key id" + self.guek).hexdigest()[:16]
+        """Name of the unicast key in a counter store; tells nothing about the key."""
+        return key_id(self.guek)
+
+
+def key_id(key: bytes) -> str:
+    """Return the name of a key in counter stores, and its fingerprint; tells nothing about the key."""
+    return hashlib.sha256(b"flexmap key id" + key).hexdigest()[:16]
 
 
 class CounterStore(Protocol):
-    """Where invocation counters outlive the process. ``key`` is ``Keys.id``."""
+    """Where invocation counters outlive the process. ``key`` is the :func:`key_id` of a key."""
 
     def reserve(self, key: str, title: bytes, count: int) -> int:
         """Durably reserve ``count`` counters to send with under that key and own system title; return the first.
@@ -104,6 +126,14 @@ class MemoryCounterStore:
         self._received[key, title] = counter
 
 
+class ShortLivedCounterStore(MemoryCounterStore):
+    """Counters of a key made for one association or message: they begin anew, and a peer's may begin with 0."""
+
+    def last_received(self, key: str, title: bytes) -> int:
+        """Return the highest counter of a peer, −1 if none."""
+        return self._received.get((key, title), -1)
+
+
 class _Peer:
     """Highest counter received of one peer, and the highest that is recorded durably."""
 
@@ -121,19 +151,27 @@ class Ciphering:
     refused.
     """
 
-    __slots__ = ("_aad", "_aes", "_counters", "_gak", "_key", "_limit", "_next", "_peers", "title")
+    __slots__ = ("_aad", "_aes", "_counters", "_gak", "_key", "_key_set", "_limit", "_next", "_peers", "title")
 
-    def __init__(self, keys: Keys, title: bytes, counters: CounterStore) -> None:
+    def __init__(self, keys: Keys, title: bytes, counters: CounterStore, *, broadcast: bool = False) -> None:
         if len(title) != 8:
             raise ConfigurationError("a system title has 8 octets", remedy="give 16 hexadecimal digits")
         self.title = title
-        self._aes = AESGCM(keys.guek)
+        self._key_set = keys.suite | (BROADCAST_KEY if broadcast else 0)
+        """Bits of security control that say which suite and key."""
+        key = keys.gbek if broadcast else keys.guek
+        self._aes = AESGCM(key)
+        self._aad = {control: bytes((control | self._key_set,)) + keys.gak for control in (0x10, 0x30)}
+        self._key = key_id(key)
         self._gak = keys.gak
-        self._aad = {0x10: b"\x10" + keys.gak, 0x30: b"\x30" + keys.gak}
-        self._key = keys.id
         self._counters = counters
         self._next = self._limit = 0
         self._peers: dict[bytes, _Peer] = {}
+
+    def dedicate(self, key: bytes) -> Ciphering:
+        """Return the ciphering with a key that was made for one association."""
+        keys = Keys(key, self._gak, self._key_set & 0x0F)
+        return Ciphering(keys, self.title, ShortLivedCounterStore(first=0))
 
     # --- sending
 
@@ -147,38 +185,46 @@ class Ciphering:
         self._next = counter + 1
         return counter.to_bytes(4, "big")
 
-    def protect(self, control: int, plain: bytes) -> bytes:
-        """Return the body that carries ``plain`` under AUTHENTICATED, ENCRYPTED or both; uses up one counter."""
+    def protect(self, control: int, plain: bytes, header: bytes = b"") -> bytes:
+        """Return the body that carries ``plain`` under AUTHENTICATED, ENCRYPTED or both; uses up one counter.
+
+        ``header``: further octets that the tag covers (general-ciphering).
+        """
         counter = self._take_counter()
         nonce = self.title + counter
+        head = bytes((control | self._key_set,)) + counter
         if control == AUTHENTICATED_ENCRYPTED:
-            return b"\x30" + counter + self._aes.encrypt(nonce, plain, self._aad[0x30])[:-4]
+            return head + self._aes.encrypt(nonce, plain, self._aad[0x30] + header)[:-4]
         if control == AUTHENTICATED:
-            tag = self._aes.encrypt(nonce, b"", self._aad[0x10] + plain)[:TAG_OCTETS]
-            return b"\x10" + counter + plain + tag
+            tag = self._aes.encrypt(nonce, b"", self._aad[0x10] + header + plain)[:TAG_OCTETS]
+            return head + plain + tag
         if control == ENCRYPTED:
-            return b"\x20" + counter + self._aes.encrypt(nonce, plain, None)[:-16]
+            return head + self._aes.encrypt(nonce, plain, None)[:-16]
         raise LocalError(f"security control {control:#04x} protects nothing")
 
     # --- receiving
 
-    def unprotect(self, peer: bytes, body: bytes, required: int = 0) -> tuple[int, bytes]:
-        """Return security control and plain APDU of a body that the peer with that system title sent.
+    def unprotect(self, peer: bytes, body: bytes, required: int = 0, header: bytes = b"") -> tuple[int, bytes]:
+        """Return the protection and the plain APDU of a body that the peer with that system title sent.
 
-        Raises SecurityError where the protection is less than ``required``, of another suite or key, or does
-        not verify; CounterError where the counter did not rise. Nothing changes then.
+        ``header`` as in :meth:`protect`. Raises SecurityError where the protection is less than ``required``, of
+        another suite or key, or does not verify; CounterError where the counter did not rise. Nothing changes
+        then.
         """
         if len(body) < 5:
             raise SecurityError(f"ciphered body of {len(body)} octets")
         control = body[0]
         if control & required != required:
             raise SecurityError(f"security control {control:#04x}, at least {required:#04x} required")
+        if control & _KEY_SET != self._key_set:
+            raise SecurityError(f"security control {control:#04x}: another suite or key")
+        control &= AUTHENTICATED_ENCRYPTED
         octets = body[1:5]
         counter = int.from_bytes(octets, "big")
         state = self._peers.get(peer) or _Peer(self._counters.last_received(self._key, peer))
         if counter <= state.last:
             raise CounterError(counter, state.last)
-        plain = self._open(control, peer + octets, body[5:])
+        plain = self._open(control, peer + octets, body[5:], header)
         if peer not in self._peers:
             self._hold(peer, state)
         state.last = counter
@@ -194,7 +240,7 @@ class Ciphering:
             del self._peers[oldest]
         self._peers[peer] = state
 
-    def _open(self, control: int, nonce: bytes, text: bytes) -> bytes:
+    def _open(self, control: int, nonce: bytes, text: bytes, header: bytes) -> bytes:
         # GCM is its own inverse but for the tag, and AESGCM knows no 12-octet tags: encrypting the cipher text
         # gives the plain text, encrypting that gives the tag. Twice as fast as a fresh Cipher each time.
         if control == AUTHENTICATED_ENCRYPTED:
@@ -202,20 +248,18 @@ class Ciphering:
                 raise SecurityError("tag is missing")
             encrypt = self._aes.encrypt
             plain = encrypt(nonce, text[:-TAG_OCTETS], None)[:-16]
-            expected = encrypt(nonce, plain, self._aad[0x30])[-16:-4]
+            expected = encrypt(nonce, plain, self._aad[0x30] + header)[-16:-4]
             if not hmac.compare_digest(expected, text[-TAG_OCTETS:]):
                 raise SecurityError("authentication tag is wrong")
             return plain
         if control == AUTHENTICATED:
             plain = text[:-TAG_OCTETS]
-            expected = self._aes.encrypt(nonce, b"", self._aad[0x10] + plain)[:TAG_OCTETS]
+            expected = self._aes.encrypt(nonce, b"", self._aad[0x10] + header + plain)[:TAG_OCTETS]
             if not hmac.compare_digest(expected, text[-TAG_OCTETS:]):
                 raise SecurityError("authentication tag is wrong")
             return plain
         if control == ENCRYPTED:
             return self._aes.encrypt(nonce, text, None)[:-16]
-        if control & (_COMPRESSED | _BROADCAST_KEY | _SUITE):
-            raise SecurityError(f"security control {control:#04x}: only suite 0 with unicast key is known")
         raise SecurityError(f"security control {control:#04x} protects nothing")
 
     def last_received(self, peer: bytes) -> int:
@@ -230,6 +274,11 @@ class Ciphering:
             self._counters.record_received(self._key, peer, state.last)
             state.recorded = state.last
 
+    def record_all(self) -> None:
+        """Make the highest counters of all peers durable."""
+        for peer in self._peers:
+            self.record(peer)
+
     # --- HLS with GMAC (IEC 62056-5-3 clause 5.3.3)
 
     def answer_challenge(self, challenge: bytes) -> bytes:
@@ -239,7 +288,7 @@ class Ciphering:
 
     def check_answer(self, peer: bytes, challenge: bytes, answer: bytes) -> bool:
         """Tell whether ``answer`` is the peer's f(challenge); our challenge is fresh, so it is no replay."""
-        if len(answer) != OVERHEAD or answer[0] != AUTHENTICATED:
+        if len(answer) != OVERHEAD or answer[0] != AUTHENTICATED | self._key_set:
             return False
         expected = self._aes.encrypt(peer + answer[1:5], b"", self._aad[0x10] + challenge)[:TAG_OCTETS]
         return hmac.compare_digest(expected, answer[5:])

@@ -14,7 +14,8 @@ An exception out of a device (``on_set``, ``on_action``, a callable value) passe
 close the connection.
 
 ``devices`` maps server SAP to LogicalDevice and ``clients`` client SAP to ClientProfile; both may change while
-the server runs (open associations keep what they opened with).
+the server runs. Open associations keep the rights that they opened with; new keys and a stronger policy hold from
+their next request on.
 
 State is per connection, client SAP and server SAP. Choices the standard leaves open: an AARQ to an unknown
 server or client SAP is refused by an AARE, any other APDU without association gets an exception response, frames
@@ -28,15 +29,18 @@ replies or ``Limits.max_requests`` requests, and ``connection.backlog`` is true:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 
 from flexmap.dlms import acse
 from flexmap.dlms.acse import AcseError, Diagnostic
-from flexmap.dlms.association import Association, Opening, RefusalError
+from flexmap.dlms.association import Association
 from flexmap.dlms.hdlc_server import HdlcSettings, Line
+from flexmap.dlms.identity import Identity
+from flexmap.dlms.lockout import Lockout
 from flexmap.dlms.objects import LogicalDevice
+from flexmap.dlms.opening import Opening, RefusalError, Shared
 from flexmap.dlms.peer import Pool
-from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind, Limits
+from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind, Limits, Threat
 from flexmap.dlms.security import Ciphering, CounterStore, Keys
 from flexmap.dlms.wrapper_server import Connection, Datagrams
 
@@ -46,77 +50,120 @@ class Server:
 
     def __init__(
         self,
-        devices: Mapping[int, LogicalDevice],
-        clients: Mapping[int, ClientProfile],
+        devices: dict[int, LogicalDevice],
+        clients: dict[int, ClientProfile],
         *,
         title: bytes,
         counters: CounterStore,
         random: Callable[[int], bytes],
         on_event: Callable[[AssociationEvent], None] = lambda _: None,
         limits: Limits | None = None,
+        identity: Identity | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
+        """Make a server; ``now`` gives seconds: without, nobody is locked out after failed authentications."""
         self.devices = devices
         self.clients = clients
         self.title = title
         """The server's system title, eight octets."""
         self.limits = limits or Limits()
-        self._counters = counters
-        self._random = random
+        self.identity = identity or Identity()
+        """Key pairs of suites 1 and 2; may be replaced."""
         self._on_event = on_event
+        self._counters = counters
         self._ciphering: dict[Keys, Ciphering] = {}
+        self._lockout = None if now is None else Lockout(now)
         self._pool = Pool(self.limits.max_all_associations, self.limits.max_unproven_associations)
+        self._shared = Shared(title, self.ciphering, counters, lambda: self.identity, random, self._client)
 
-    def connection(self, deliver: Callable[[bytes], None]) -> Connection:
-        """Return the state of one TCP connection; ``deliver`` takes frames that come late (pending actions)."""
-        return Connection(self, deliver, self._pool, self.limits)
+    def connection(self, deliver: Callable[[bytes], None], origin: Hashable = None) -> Connection:
+        """Return the state of one TCP connection; ``deliver`` takes frames that come late (pending actions).
 
-    def line(self, settings: HdlcSettings, deliver: Callable[[bytes], None], clock: Callable[[], float]) -> Line:
-        """Return the state of one HDLC line; ``deliver`` takes frames that come late, ``clock`` tells seconds."""
-        return Line(self, settings, pool=self._pool, limits=self.limits, deliver=deliver, clock=clock)
+        ``origin``, the peer's host, is who is locked out after failed authentications.
+        """
+        return Connection(self, deliver, self._pool, self.limits, origin)
 
     def datagrams(self, deliver: Callable[[Hashable, bytes], None]) -> Datagrams:
         """Return the state of one UDP port; ``deliver`` takes a peer and a frame that comes late."""
         return Datagrams(self, deliver)
 
+    def line(self, settings: HdlcSettings, deliver: Callable[[bytes], None], clock: Callable[[], float]) -> Line:
+        """Return the state of one HDLC line; ``deliver`` takes frames that come late, ``clock`` gives seconds."""
+        return Line(self, settings, pool=self._pool, limits=self.limits, deliver=deliver, clock=clock)
+
     def ciphering(self, keys: Keys) -> Ciphering:
         """Return the one ciphering of these keys, so that their counters are one sequence."""
         ciphering = self._ciphering.get(keys)
         if ciphering is None:
+            for other, old in self._ciphering.items():
+                if other.guek == keys.guek:  # only another key of the set is new: what was received stays received
+                    old.record_all()
             ciphering = self._ciphering[keys] = Ciphering(keys, self.title, self._counters)
         return ciphering
 
     def open(
-        self, client_sap: int, server_sap: int, apdu: bytes, *, limits: Limits, full: bool
+        self,
+        client_sap: int,
+        server_sap: int,
+        apdu: bytes,
+        *,
+        limits: Limits,
+        full: bool,
+        origin: Hashable = None,
     ) -> tuple[Association | None, bytes]:
         """Return the association that an AARQ asks for, or none, and the AARE; ``full``: there is no room."""
 
-        def report(kind: EventKind, reason: str) -> None:
-            self._on_event(AssociationEvent(kind, client_sap, server_sap, reason))
+        def report(kind: EventKind, reason: str, threat: Threat = Threat.NONE) -> None:
+            self.report(kind, client_sap, server_sap, reason, threat)
 
         context: int | None = None
         try:
             aarq = acse.decode_aarq(apdu)
             context = aarq.context
             device, client = self._parties(client_sap, server_sap, full=full)
-            opening = Opening(
-                device,
-                client,
-                ciphering=None if client.keys is None else self.ciphering(client.keys),
-                limits=limits,
-                random=self._random,
-                report=report,
-            )
+            opening = self._opening(device, client, limits=limits, origin=origin)
             association, aare = opening.open(aarq)
         except AcseError as error:
             refusal = RefusalError(f"malformed AARQ: {error}", 1, provider=True)
             report(EventKind.REFUSED, str(refusal))
             return None, refusal.aare()
         except RefusalError as refusal:
-            report(EventKind.REFUSED, str(refusal))
+            report(EventKind.REFUSED, str(refusal), refusal.threat)
             return None, refusal.aare(context)
         if client.mechanism < acse.Mechanism.HLS:
             report(EventKind.OPENED, "")
         return association, aare
+
+    def pre_established(self, client_sap: int, server_sap: int, *, limits: Limits) -> Association | None:
+        """Return the association that a client has without asking for it, if it has one."""
+        device, client = self.devices.get(server_sap), self.clients.get(client_sap)
+        if device is None or client is None or not client.pre_established:
+            return None
+        return self._opening(device, client, limits=limits, origin=None).pre_established()
+
+    def _opening(
+        self, device: LogicalDevice, client: ClientProfile, *, limits: Limits, origin: Hashable
+    ) -> Opening:
+        def report(kind: EventKind, reason: str, threat: Threat = Threat.NONE) -> None:
+            self.report(kind, client.sap, device.sap, reason, threat)
+
+        lockout, who = self._lockout, (client.sap, origin)
+        if lockout is None:
+            return Opening(device, client, self._shared, limits=limits, report=report)
+        wait = lockout.wait(who)
+        if wait:
+            raise RefusalError(f"locked out for {wait:.0f} s", Diagnostic.AUTHENTICATION_FAILURE, transient=True)
+        return Opening(
+            device,
+            client,
+            self._shared,
+            limits=limits,
+            report=report,
+            outcome=lambda right: lockout.count(who, right=right),
+        )
+
+    def _client(self, sap: int) -> ClientProfile | None:
+        return self.clients.get(sap)
 
     def _parties(self, client_sap: int, server_sap: int, *, full: bool) -> tuple[LogicalDevice, ClientProfile]:
         device, client = self.devices.get(server_sap), self.clients.get(client_sap)
@@ -128,6 +175,8 @@ class Server:
             raise RefusalError("too many associations", transient=True)
         return device, client
 
-    def report(self, kind: EventKind, client_sap: int, server_sap: int, reason: str) -> None:
-        """Pass an event on to the log."""
-        self._on_event(AssociationEvent(kind, client_sap, server_sap, reason))
+    def report(
+        self, kind: EventKind, client_sap: int, server_sap: int, reason: str, threat: Threat = Threat.NONE
+    ) -> None:
+        """Pass an event on to the logs."""
+        self._on_event(AssociationEvent(kind, client_sap, server_sap, reason, threat))

@@ -68,6 +68,7 @@ class Services:
         "_values",
         "_view",
         "_waiting",
+        "applied",
         "deliver",
         "hls",
     )
@@ -90,6 +91,8 @@ class Services:
         self._limits = limits
         self._room = room
         """Octets that a plain response may have."""
+        self.applied = 0
+        """Protection of the request that is being answered: bits of security control, and SIGNED."""
         self._outgoing: Outgoing | None = None
         self._incoming: Incoming | None = None
         self._waiting: Pending | None = None
@@ -111,6 +114,10 @@ class Services:
     def waiting(self) -> bool:
         """An action waits for its meter."""
         return self._waiting is not None
+
+    def narrow(self, room: int) -> None:
+        """Set how many octets a plain response may have from now on."""
+        self._room = room
 
     def respond(self, apdu: bytes) -> bytes:
         """Return the response to a plain request; empty when none is due (now)."""

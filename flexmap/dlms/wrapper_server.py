@@ -36,9 +36,16 @@ class Connection:
 
     __slots__ = ("_limits", "_peer", "_rest", "backlog", "proven")
 
-    def __init__(self, server: Server, deliver: Callable[[bytes], None], pool: Pool, limits: Limits) -> None:
+    def __init__(
+        self,
+        server: Server,
+        deliver: Callable[[bytes], None],
+        pool: Pool,
+        limits: Limits,
+        origin: Hashable = None,
+    ) -> None:
         self._limits = limits
-        self._peer = Peer(server, pool, limits, lambda key, reply: deliver(_reply(key, reply)))
+        self._peer = Peer(server, pool, limits, lambda key, reply: deliver(_reply(key, reply)), origin)
         self._rest = b""
         self.backlog = False
         """Frames may be waiting: call ``receive(b"")`` when the replies are written."""
@@ -127,7 +134,11 @@ class Datagrams:
         """Return the reply to a datagram, empty if none is due; a datagram that is no frame is dropped."""
         connection = self._proven.pop(peer, None) or self._unproven.pop(peer, None)
         if connection is None:
-            connection = Connection(self._server, lambda late: self._deliver(peer, late), self._pool, self._limits)
+            # The address may be forged: what fails here must not lock out who really has it.
+            origin = ("datagram", peer)
+            connection = Connection(
+                self._server, lambda late: self._deliver(peer, late), self._pool, self._limits, origin
+            )
         if octets[8:9] == bytes((acse.AARQ,)):
             self._make_room()
         try:

@@ -161,6 +161,7 @@ def toy_server(
     limits: Limits | None = None,
     counters: MemoryCounterStore | None = None,
     random: Callable[[int], bytes] = os.urandom,
+    now: Callable[[], float] | None = None,
 ) -> tuple[Server, ToyDevice]:
     device = ToyDevice(SAP, toy_schema())
     server = Server(
@@ -171,6 +172,7 @@ def toy_server(
         random=random,
         on_event=on_event,
         limits=limits,
+        now=now,
     )
     return server, device
 

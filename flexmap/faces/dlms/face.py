@@ -73,6 +73,7 @@ class DlmsFace:
             counters=StoredCounters(store),
             random=os.urandom,
             on_event=self._happened,
+            now=reactor.seconds,
         )
         self._tell = Throttle(reactor)
         self._factory = WrapperFactory(

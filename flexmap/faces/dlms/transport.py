@@ -74,8 +74,9 @@ class WrapperProtocol(Protocol):
         """Begin to listen to the peer."""
         self._socket = cast("tcp.Connection", self.transport)
         self._socket.setTcpNoDelay(True)
-        self._peer = str(self._socket.getPeer())
-        self._connection = self._factory.server.connection(self._socket.write)
+        peer = self._socket.getPeer()
+        self._peer = str(peer)
+        self._connection = self._factory.server.connection(self._socket.write, peer.host)
         self._factory.open.add(self)
         self._socket.registerProducer(self, True)
         self._heard = self._factory.reactor.seconds()

@@ -1,0 +1,304 @@
+"""How an association opens on the server's side: AARQ in, AARE out (IEC 62056-5-3 clause 9.3.2)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+
+import msgspec
+
+from flexmap.dlms import acse
+from flexmap.dlms import apdu as pdu
+from flexmap.dlms import authentication as hls
+from flexmap.dlms.acse import Aare, Aarq, Context, Diagnostic, Mechanism, Result
+from flexmap.dlms.apdu import ApduError, Conformance, InitiateError, InitiateRequest, InitiateResponse, Tag
+from flexmap.dlms.association import Association, Report, report_failure
+from flexmap.dlms.authentication import GmacProof, Proof, SecretProof, Side, SignatureProof
+from flexmap.dlms.axdr import AxdrError
+from flexmap.dlms.identity import Identity
+from flexmap.dlms.objects import AssociationContext, LogicalDevice
+from flexmap.dlms.profile import WITH_SECRET, WITH_TITLE, ClientProfile, EventKind, Limits, Threat
+from flexmap.dlms.protection import SERVICE_ROOM, Opened, Protection
+from flexmap.dlms.security import AUTHENTICATED, ENCRYPTED, SIGNED, Ciphering, CounterStore, Keys, SecurityError
+from flexmap.dlms.services import Services
+from flexmap.dlms.suite import SUITES
+from flexmap.model.error import LocalError, RemoteError
+
+CONFORMANCE = (
+    Conformance.GENERAL_PROTECTION
+    | Conformance.BLOCK_TRANSFER_WITH_GET
+    | Conformance.BLOCK_TRANSFER_WITH_SET
+    | Conformance.MULTIPLE_REFERENCES
+    | Conformance.GET
+    | Conformance.SET
+    | Conformance.SELECTIVE_ACCESS
+    | Conformance.ACTION
+)
+"""What this server does; nothing else is ever negotiated."""
+
+
+class RefusalError(RemoteError):
+    """An association request that is refused; carries what the AARE says."""
+
+    def __init__(
+        self,
+        reason: str,
+        diagnostic: int = Diagnostic.NO_REASON_GIVEN,
+        *,
+        error: InitiateError = InitiateError.REFUSED_BY_THE_VDE_HANDLER,
+        transient: bool = False,
+        provider: bool = False,
+        threat: Threat = Threat.NONE,
+    ) -> None:
+        super().__init__(reason)
+        self.diagnostic = diagnostic
+        self.error = error
+        self.transient = transient
+        self.provider = provider
+        self.threat = threat
+
+    def aare(self, context: int | None = Context.LN) -> bytes:
+        """Return the AARE that refuses."""
+        result = Result.REJECTED_TRANSIENT if self.transient else Result.REJECTED_PERMANENT
+        return acse.encode_aare(
+            Aare(
+                context=context if context in (Context.LN, Context.LN_CIPHERED) else Context.LN,
+                result=result,
+                diagnostic=self.diagnostic,
+                provider=self.provider,
+                user_information=pdu.encode_initiate_error(self.error),
+            )
+        )
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """What all associations of a server have in common."""
+
+    title: bytes
+    """The server's system title."""
+    ciphering: Callable[[Keys], Ciphering]
+    """Gives the one ciphering of keys."""
+    counters: CounterStore
+    identity: Callable[[], Identity]
+    """Gives the server's key pairs as they now are."""
+    random: Callable[[int], bytes]
+    lookup: Callable[[int], ClientProfile | None]
+    """Gives the client of a SAP as it now is."""
+
+
+class Opening:
+    """The opening of one association; ``open`` gives it and the AARE, or raises RefusalError."""
+
+    def __init__(
+        self,
+        device: LogicalDevice,
+        client: ClientProfile,
+        shared: Shared,
+        *,
+        limits: Limits,
+        report: Report,
+        outcome: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._device = device
+        self._client = client
+        self._shared = shared
+        self._limits = limits
+        self._report = report
+        self._outcome = outcome
+        """Told of each authentication, whether it succeeded."""
+
+    def open(self, aarq: Aarq) -> tuple[Association, bytes]:
+        """Return the association and the AARE that accepts it; raises RefusalError."""
+        client = self._client
+        self._check_names(aarq)
+        protection = self._protection(aarq.calling_title or b"") if aarq.context == Context.LN_CIPHERED else None
+        opened, initiate = self._initiate(aarq, protection)
+        if client.mechanism == Mechanism.LLS:
+            self._check_password(aarq.authentication or b"")
+        context = self._context(aarq.context or 0, initiate)
+        # What the client began with is the least from then on: nobody on the way can slip in less.
+        services, association = self._association(context, protection, opened.applied)
+        challenge = self._challenge(aarq, services, context)
+        if protection is not None:
+            protection.record()
+        return association, self._accept(aarq, context, opened, challenge)
+
+    def pre_established(self) -> Association:
+        """Return the association of a client that has it without AARQ."""
+        client = self._client
+        title = client.system_title
+        protection = None if title is None else self._protection(title)
+        initiate = InitiateRequest(conformance=CONFORMANCE, max_pdu=self._limits.max_pdu)
+        context = self._context(Context.LN if protection is None else Context.LN_CIPHERED, initiate)
+        context.open = True
+        return self._association(context, protection, 0)[1]
+
+    def _association(
+        self, context: AssociationContext, protection: Protection | None, initial: int
+    ) -> tuple[Services, Association]:
+        client, lookup = self._client, self._shared.lookup
+        context.policy = client.policy | initial
+        view = self._device.schema.view(client.role)
+        context.object_list = view.object_list
+        room = context.max_send - (0 if protection is None else SERVICE_ROOM)
+        services = Services(self._device, view, client, context, limits=self._limits, room=room)
+        association = Association(
+            services, context, self._report, protection, initial=initial, lookup=lambda: lookup(client.sap)
+        )
+        return services, association
+
+    def _context(self, name: int, initiate: InitiateRequest) -> AssociationContext:
+        client, limits = self._client, self._limits
+        context = AssociationContext(
+            client_sap=client.sap, server_sap=self._device.sap, context=name, mechanism=client.mechanism
+        )
+        able = CONFORMANCE if name == Context.LN_CIPHERED else CONFORMANCE & ~Conformance.GENERAL_PROTECTION
+        context.conformance = initiate.conformance & able
+        context.max_receive = limits.max_pdu
+        most = limits.max_unproven if client.mechanism == Mechanism.NONE else limits.max_pdu
+        context.max_send = min(initiate.max_pdu or 0xFFFF, limits.max_pdu, most)
+        context.open = client.mechanism < Mechanism.HLS
+        return context
+
+    def _protection(self, title: bytes) -> Protection:
+        shared = self._shared
+        return Protection(
+            self._client,
+            title,
+            server_title=shared.title,
+            ciphering=shared.ciphering,
+            identity=shared.identity(),
+            counters=shared.counters,
+            random=shared.random,
+        )
+
+    def _check_names(self, aarq: Aarq) -> None:
+        client = self._client
+        if not aarq.protocol_version_1:
+            raise RefusalError("protocol version", 2, provider=True)
+        ciphered = aarq.context == Context.LN_CIPHERED
+        able = client.keys is not None or bool(client.signing_key)
+        if aarq.context not in (Context.LN, Context.LN_CIPHERED) or (ciphered and not able):
+            raise RefusalError("application context", Diagnostic.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED)
+        if (client.policy | client.response_policy) and not ciphered:
+            raise RefusalError("ciphering required", Diagnostic.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED)
+        if aarq.mechanism != client.mechanism:
+            missing = aarq.mechanism == Mechanism.NONE
+            raise RefusalError(
+                "authentication mechanism",
+                Diagnostic.AUTHENTICATION_MECHANISM_NAME_REQUIRED
+                if missing
+                else Diagnostic.AUTHENTICATION_MECHANISM_NAME_NOT_RECOGNISED,
+            )
+        title, expected = aarq.calling_title, client.system_title
+        needed = ciphered or client.mechanism in WITH_TITLE
+        # A client under our own title would share our nonces, and could send us our own messages back.
+        fit = title is not None and len(title) == 8 and title != self._shared.title and expected in (None, title)
+        if needed and not fit:
+            raise RefusalError("client system title", Diagnostic.CALLING_AP_TITLE_NOT_RECOGNIZED)
+
+    def _check_password(self, password: bytes) -> None:
+        right = hmac.compare_digest(self._client.secret, password)
+        self._outcome(right)
+        if not right:
+            raise RefusalError(
+                "wrong password", Diagnostic.AUTHENTICATION_FAILURE, threat=Threat.AUTHENTICATION_FAILURE
+            )
+
+    def _initiate(self, aarq: Aarq, protection: Protection | None) -> tuple[Opened, InitiateRequest]:
+        """Return protection and fields of the InitiateRequest."""
+        try:
+            opened = self._unprotected(aarq.user_information, protection)
+            initiate = pdu.decode_initiate_request(opened.plain)
+            if initiate.dedicated_key is not None:
+                _dedicate(protection, opened, initiate.dedicated_key)
+        except SecurityError as error:
+            report_failure(self._report, error)
+            raise RefusalError(str(error), Diagnostic.AUTHENTICATION_FAILURE) from error
+        except (ApduError, AxdrError) as error:
+            raise RefusalError(f"initiate request: {error}") from error
+        if initiate.version < pdu.DLMS_VERSION:
+            raise RefusalError("DLMS version", error=InitiateError.DLMS_VERSION_TOO_LOW)
+        if not initiate.conformance & Conformance.GET:
+            raise RefusalError("conformance", error=InitiateError.INCOMPATIBLE_CONFORMANCE)
+        if 0 < initiate.max_pdu < pdu.MIN_PDU:
+            raise RefusalError("max PDU size", error=InitiateError.PDU_SIZE_TOO_SHORT)
+        return opened, initiate
+
+    def _unprotected(self, octets: bytes, protection: Protection | None) -> Opened:
+        """Return the initiate request without its layers; a signature is asked of services only."""
+        required = self._client.policy & ~SIGNED
+        if protection is not None:
+            return protection.open(octets, required)
+        if octets[:1] != bytes((Tag.INITIATE_REQUEST,)):
+            raise AxdrError("a ciphered initiate request in an application context without ciphering")
+        return Opened(0, octets, ())
+
+    # --- high level security
+
+    def _proof(self) -> Proof:
+        client, shared = self._client, self._shared
+        if client.mechanism in WITH_SECRET:
+            return SecretProof(client.mechanism, client.secret)
+        if client.mechanism == Mechanism.HLS_GMAC and client.keys is not None:
+            return GmacProof(shared.ciphering(client.keys))
+        private = shared.identity().signing.get(client.suite)
+        if private is None:
+            raise LocalError(f"the server has no signing key of suite {client.suite}")
+        return SignatureProof(SUITES[client.suite], private, client.signing_key)
+
+    def _challenge(self, aarq: Aarq, services: Services, context: AssociationContext) -> bytes | None:
+        """Return our challenge (StoC) and arrange for pass 3 and 4; ``None`` without HLS."""
+        mechanism = self._client.mechanism
+        if mechanism < Mechanism.HLS:
+            return None
+        ours = Side(self._shared.title, self._shared.random(hls.challenge_octets(mechanism)))
+        theirs = Side(aarq.calling_title or b"", aarq.authentication or b"")
+        if not hls.acceptable(mechanism, ours.challenge, theirs.challenge):
+            raise RefusalError(
+                "challenge too short, too long or our own",
+                Diagnostic.AUTHENTICATION_FAILURE,
+                threat=Threat.AUTHENTICATION_FAILURE,
+            )
+        try:
+            proof = self._proof()
+        except LocalError as error:
+            raise RefusalError(str(error), Diagnostic.AUTHENTICATION_MECHANISM_NAME_NOT_RECOGNISED) from None
+
+        def check(answer: bytes) -> bytes | None:
+            right = proof.check(ours, theirs, answer)
+            self._outcome(right)
+            if not right:
+                reason = "wrong answer to the challenge"
+                self._report(EventKind.SECURITY_FAILURE, reason, Threat.AUTHENTICATION_FAILURE)
+                return None
+            context.open = True
+            self._report(EventKind.OPENED, f"authenticated by {mechanism.name.replace('_', '-')}")
+            return proof.answer(ours, theirs)
+
+        services.hls = check
+        return ours.challenge
+
+    def _accept(self, aarq: Aarq, context: AssociationContext, opened: Opened, challenge: bytes | None) -> bytes:
+        information = pdu.encode_initiate_response(
+            InitiateResponse(conformance=context.conformance, max_pdu=context.max_receive)
+        )
+        titled = challenge is not None or aarq.context == Context.LN_CIPHERED
+        return acse.encode_aare(
+            Aare(
+                context=aarq.context,
+                result=Result.ACCEPTED,
+                diagnostic=Diagnostic.NULL if challenge is None else Diagnostic.AUTHENTICATION_REQUIRED,
+                responding_title=self._shared.title if titled else None,
+                mechanism=self._client.mechanism,
+                authentication=challenge,
+                user_information=opened.wrap(information),
+            )
+        )
+
+
+def _dedicate(protection: Protection | None, opened: Opened, key: bytes) -> None:
+    """Take a dedicated key; one that came unprotected is none."""
+    if protection is None or not opened.applied & ENCRYPTED or not opened.applied & AUTHENTICATED:
+        raise SecurityError("a dedicated key must come authenticated and encrypted")
+    protection.dedicate(key)
