@@ -48,16 +48,8 @@ def load(config: Config) -> dict[str, Secret]:
     if not needed:
         return {}
     path = config.resolve(config.dlms.secrets)
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        text = path.read_bytes()
-    except OSError as error:
-        remedy = f"client '{needed[0].name}' needs it; `flexmap demo --write-config` writes one with fresh keys"
-        raise ConfigurationError(f"cannot read: {error.strerror}", where=str(path), remedy=remedy) from None
-    if mode & 0o077:
-        raise ConfigurationError(
-            f"mode {mode:03o} lets others read it", where=str(path), remedy=f"chmod 600 {path}"
-        )
+    remedy = f"client '{needed[0].name}' needs it; `flexmap demo --write-config` writes one with fresh keys"
+    text = read_private(path, remedy)
     try:
         found = msgspec.toml.decode(text, type=dict[str, Secret])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -67,6 +59,20 @@ def load(config: Config) -> dict[str, Secret]:
         _check(client, found.get(client.name, Secret()), f"{path}: [{client.name}]")
     _check_apart(needed, found, path)
     return found
+
+
+def read_private(path: Path, remedy: str) -> bytes:
+    """Return the content of a file that its owner alone can read; raises ConfigurationError otherwise."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read: {error.strerror}", where=str(path), remedy=remedy) from None
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"mode {mode:03o} lets others read it", where=str(path), remedy=f"chmod 600 {path}"
+        )
+    return content
 
 
 def _check_apart(clients: Sequence[DlmsClient], found: Mapping[str, Secret], path: Path) -> None:
@@ -108,6 +114,11 @@ def write(path: Path, secrets: dict[str, Secret]) -> None:
         lines.append(f"[{name}]")
         lines += [f'{field} = "{value}"' for field, value in msgspec.structs.asdict(secret).items() if value]
         lines.append("")
+    write_private(path, "\n".join(lines))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a new file with mode 0600. Raises ConfigurationError if it is there already."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -115,4 +126,4 @@ def write(path: Path, secrets: dict[str, Secret]) -> None:
     except OSError as error:
         raise ConfigurationError(f"cannot write: {error.strerror}", where=str(path)) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines))
+        file.write(text)

@@ -83,18 +83,21 @@ def open_device(path: str, speed: int, *, rtscts: bool = False) -> int:
     try:
         _lock(descriptor)
         tty.setraw(descriptor)
-        attributes = termios.tcgetattr(descriptor)
-        flow_control = termios.CRTSCTS if rtscts else 0
-        attributes[2] = termios.CS8 | termios.CREAD | termios.CLOCAL | flow_control
-        termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
-        if rtscts and not termios.tcgetattr(descriptor)[2] & termios.CRTSCTS:
-            raise OSError(errno.ENOTSUP, "it has no RTS/CTS")
+        _set_form(descriptor, termios.CRTSCTS if rtscts else 0)
         set_speed(descriptor, speed)
         termios.tcflush(descriptor, termios.TCIOFLUSH)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _set_form(descriptor: int, flow_control: int) -> None:
+    attributes = termios.tcgetattr(descriptor)
+    attributes[2] = termios.CS8 | termios.CREAD | termios.CLOCAL | flow_control
+    termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
+    if termios.tcgetattr(descriptor)[2] & flow_control != flow_control:
+        raise OSError(errno.ENOTSUP, "it has no RTS/CTS")  # a driver drops silently what it cannot do
 
 
 def _lock(descriptor: int) -> None:

@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
+import termios
 import tty
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.protocol import Factory
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.logger import Logger
+from twisted.protocols.policies import LimitTotalConnectionsFactory
 from twisted.python.failure import Failure
 
-from flexmap.lines.terminal import Stop, TerminalTransport, offer_terminal
+from flexmap.lines.terminal import SPEEDS, Stop, TerminalTransport, offer_terminal, open_device
 from flexmap.model import ConfigurationError, RemoteError
-
-__all__ = ["BAUD", "Port", "TerminalTransport", "Transport", "connect", "offer", "ordinary", "parse_port"]
 
 BAUD = 230_400
 """Of the minishell's USART (seed document, 7.1.1); 8 bits, no parity, RTS/CTS."""
+REOPEN = (1.0, 30.0)
+"""Seconds until a serial line that has gone is tried again, doubled by each failure."""
+
+_log = Logger(namespace="flexmap.concentrator")
 
 
 class Port(msgspec.Struct, frozen=True):
@@ -60,38 +63,32 @@ def parse_port(text: str, where: str) -> Port:
             path, _, query = rest.partition("?")
             options = dict(parse_qsl(query, strict_parsing=bool(query)))
             baud, rtscts = options.pop("baud", str(BAUD)), options.pop("rtscts", "1")
-            if path and not options and re.fullmatch(r"[1-9][0-9]{2,6}", baud) and rtscts in {"0", "1"}:
+            if path and not options and baud.isdecimal() and int(baud) in SPEEDS and rtscts in {"0", "1"}:
                 return Port(kind, path=path, baud=int(baud), rtscts=rtscts == "1")
     remedy = "write pty:PATH, serial:/dev/ttyUSB0?baud=230400&rtscts=1 or tcp:HOST:PORT"
     raise ConfigurationError(f"'{text}' is no port", where=where, remedy=remedy)
 
 
-class Transport(Protocol):
-    """What a session writes to."""
+def offer(
+    reactor: Any, port: Port, make: Callable[[], TwistedProtocol], full: type[TwistedProtocol], most: int
+) -> tuple[str, Stop]:
+    """Offer a shell: return where it is, for people to read, and what ends it. Raises ConfigurationError.
 
-    def write(self, data: bytes) -> None:
-        """Send octets."""
-
-    def loseConnection(self) -> None:  # noqa: N802 (Twisted's name)
-        """Let go."""
-
-
-def offer(reactor: Any, port: Port, make: Callable[[], TwistedProtocol]) -> tuple[str, Stop]:
-    """Offer a shell: return where it is, for people to read, and what ends it. Raises ConfigurationError."""
+    A TCP port holds ``most`` connections at a time; further ones get the protocol ``full``.
+    """
     try:
         if port.kind == "pty":
             _, stop = offer_terminal(reactor, port.path, make())
             return str(port), stop
         if port.kind == "serial":
-            transport = _serial(reactor, port, make())
-            return str(port), transport.loseConnection
-        factory = Factory.forProtocol(cast("Any", make))
+            return str(port), _ServedLine(reactor, port, make).stop
+        factory: Any = LimitTotalConnectionsFactory()
+        factory.protocol, factory.overflowProtocol, factory.connectionLimit = make, full, most
         factory.noisy = False
         listening = reactor.listenTCP(port.number, factory, interface=port.host)
-    except Exception as error:  # noqa: BLE001 (pyserial raises its own, the system OSError and termios.error)
-        cause = getattr(error, "strerror", None) or getattr(error, "socketError", None) or error
+    except (OSError, termios.error, CannotListenError) as error:
         raise ConfigurationError(
-            f"cannot be opened: {cause}", where=str(port), remedy="choose another, or stop what uses it"
+            f"cannot be opened: {_cause(error)}", where=str(port), remedy="choose another, or stop what uses it"
         ) from None
     number = listening.getHost().port
     return str(msgspec.structs.replace(port, number=number)), listening.stopListening
@@ -106,10 +103,10 @@ def connect(reactor: Any, port: Port, protocol: TwistedProtocol) -> Deferred[Any
             TerminalTransport(reactor, protocol, descriptor)
             return succeed(None)
         if port.kind == "serial":
-            _serial(reactor, port, protocol)
+            TerminalTransport(reactor, protocol, open_device(port.path, port.baud, rtscts=port.rtscts))
             return succeed(None)
-    except Exception as error:  # noqa: BLE001 (pyserial raises its own, the system OSError and termios.error)
-        raise RemoteError(f"{port}: {getattr(error, 'strerror', None) or error}") from None
+    except (OSError, termios.error) as error:
+        raise RemoteError(f"{port}: {_cause(error)}") from None
     return _connect_tcp(reactor, port, protocol)
 
 
@@ -126,12 +123,73 @@ def _connect_tcp(reactor: Any, port: Port, protocol: TwistedProtocol) -> Deferre
     return connected
 
 
-def _serial(reactor: Any, port: Port, protocol: TwistedProtocol) -> Any:
-    from twisted.internet.serialport import SerialPort  # noqa: PLC0415 (termios settings, only where one is used)
+class _WatchedLine(TerminalTransport):
+    """A serial line whose end is told."""
 
-    return SerialPort(protocol, port.path, reactor, baudrate=port.baud, rtscts=port.rtscts)
+    def __init__(
+        self, reactor: Any, protocol: TwistedProtocol, descriptor: int, gone: Callable[[], object]
+    ) -> None:
+        self._gone = gone
+        super().__init__(reactor, protocol, descriptor)
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: N802 (Twisted's name)
+        """Close, and tell."""
+        was_open = self.fileno() >= 0
+        super().connectionLost(reason)
+        if was_open:
+            self._gone()
 
 
-def ordinary(reason: Failure) -> bool:
-    """Return whether a connection has ended in an ordinary way."""
-    return bool(reason.check(ConnectionDone, ConnectionLost))
+class _ServedLine:
+    """A shell on a serial line; it is opened again when it comes back (an adapter unplugged and plugged in)."""
+
+    def __init__(self, reactor: Any, port: Port, make: Callable[[], TwistedProtocol]) -> None:
+        self._reactor = reactor
+        self._port = port
+        self._make = make
+        self._failures = 0
+        self._call: Any = None
+        self._transport: Any = None
+        self._stopped = False
+        self._open()
+
+    def stop(self) -> None:
+        """Close it for good."""
+        self._stopped = True
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        if self._transport is not None:
+            self._transport.loseConnection()
+
+    def _open(self) -> None:
+        descriptor = open_device(self._port.path, self._port.baud, rtscts=self._port.rtscts)
+        self._failures = 0
+        self._transport = _WatchedLine(self._reactor, self._make(), descriptor, self._lost)
+
+    def _lost(self) -> None:
+        self._transport = None
+        if not self._stopped:
+            _log.warn("{port} has gone; it is opened again once it is back", port=self._port)
+            self._later()
+
+    def _later(self) -> None:
+        wait = min(REOPEN[0] * 2 ** min(self._failures, 16), REOPEN[1])
+        self._failures += 1
+        self._call = self._reactor.callLater(wait, self._again)
+
+    def _again(self) -> None:
+        try:
+            self._open()
+        except (OSError, termios.error):
+            self._later()
+        else:
+            _log.warn("{port} is back", port=self._port)
+
+
+def _cause(error: Exception) -> object:
+    """Return what an error of the system says, for people to read."""
+    if isinstance(error, CannotListenError):
+        return error.socketError
+    if isinstance(error, termios.error):
+        return "it is no serial line"
+    return getattr(error, "strerror", None) or error
