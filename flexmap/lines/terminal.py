@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from twisted.internet import fdesc
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
@@ -72,11 +73,6 @@ def set_speed(descriptor: int, speed: int) -> None:
     termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
 
 
-def open_serial(reactor: Any, path: str, speed: int, protocol: Protocol) -> TerminalTransport:
-    """Open a serial device for ourselves alone: 8N1, no flow control. Raises OSError and termios.error."""
-    return TerminalTransport(reactor, protocol, open_device(path, speed))
-
-
 def open_device(path: str, speed: int, *, rtscts: bool = False) -> int:
     """Return a descriptor of a serial device, for ourselves alone, 8N1. Raises OSError and termios.error."""
     descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
@@ -129,3 +125,12 @@ def offer_terminal(reactor: Any, path: str, protocol: Protocol) -> tuple[Termina
         cast("Any", transport).loseConnection()
 
     return transport, stop
+
+
+def cause(error: Exception) -> object:
+    """Return why a port cannot be opened, for people to read."""
+    if isinstance(error, CannotListenError):
+        return error.socketError
+    if isinstance(error, termios.error):
+        return "it is no serial line"
+    return getattr(error, "strerror", None) or error

@@ -21,13 +21,12 @@ from twisted.logger import Logger
 from twisted.protocols.policies import LimitTotalConnectionsFactory
 from twisted.python.failure import Failure
 
-from flexmap.lines.terminal import SPEEDS, Stop, TerminalTransport, offer_terminal, open_device
+from flexmap.lines.served import ServedLine
+from flexmap.lines.terminal import SPEEDS, Stop, TerminalTransport, cause, offer_terminal, open_device
 from flexmap.model import ConfigurationError, RemoteError
 
 BAUD = 230_400
 """Of the minishell's USART (seed document, 7.1.1); 8 bits, no parity, RTS/CTS."""
-REOPEN = (1.0, 30.0)
-"""Seconds until a serial line that has gone is tried again, doubled by each failure."""
 
 _log = Logger(namespace="flexmap.concentrator")
 
@@ -81,14 +80,15 @@ def offer(
             _, stop = offer_terminal(reactor, port.path, make())
             return str(port), stop
         if port.kind == "serial":
-            return str(port), _ServedLine(reactor, port, make).stop
+            line = ServedLine(reactor, port.path, port.baud, make, log=_log, rtscts=port.rtscts)
+            return str(port), line.stop
         factory: Any = LimitTotalConnectionsFactory()
         factory.protocol, factory.overflowProtocol, factory.connectionLimit = make, full, most
         factory.noisy = False
         listening = reactor.listenTCP(port.number, factory, interface=port.host)
     except (OSError, termios.error, CannotListenError) as error:
         raise ConfigurationError(
-            f"cannot be opened: {_cause(error)}", where=str(port), remedy="choose another, or stop what uses it"
+            f"cannot be opened: {cause(error)}", where=str(port), remedy="choose another, or stop what uses it"
         ) from None
     number = listening.getHost().port
     return str(msgspec.structs.replace(port, number=number)), listening.stopListening
@@ -106,7 +106,7 @@ def connect(reactor: Any, port: Port, protocol: TwistedProtocol) -> Deferred[Any
             TerminalTransport(reactor, protocol, open_device(port.path, port.baud, rtscts=port.rtscts))
             return succeed(None)
     except (OSError, termios.error) as error:
-        raise RemoteError(f"{port}: {_cause(error)}") from None
+        raise RemoteError(f"{port}: {cause(error)}") from None
     return _connect_tcp(reactor, port, protocol)
 
 
@@ -121,75 +121,3 @@ def _connect_tcp(reactor: Any, port: Port, protocol: TwistedProtocol) -> Deferre
 
     connected.addErrback(failed)
     return connected
-
-
-class _WatchedLine(TerminalTransport):
-    """A serial line whose end is told."""
-
-    def __init__(
-        self, reactor: Any, protocol: TwistedProtocol, descriptor: int, gone: Callable[[], object]
-    ) -> None:
-        self._gone = gone
-        super().__init__(reactor, protocol, descriptor)
-
-    def connectionLost(self, reason: Failure) -> None:  # noqa: N802 (Twisted's name)
-        """Close, and tell."""
-        was_open = self.fileno() >= 0
-        super().connectionLost(reason)
-        if was_open:
-            self._gone()
-
-
-class _ServedLine:
-    """A shell on a serial line; it is opened again when it comes back (an adapter unplugged and plugged in)."""
-
-    def __init__(self, reactor: Any, port: Port, make: Callable[[], TwistedProtocol]) -> None:
-        self._reactor = reactor
-        self._port = port
-        self._make = make
-        self._failures = 0
-        self._call: Any = None
-        self._transport: Any = None
-        self._stopped = False
-        self._open()
-
-    def stop(self) -> None:
-        """Close it for good."""
-        self._stopped = True
-        if self._call is not None and self._call.active():
-            self._call.cancel()
-        if self._transport is not None:
-            self._transport.loseConnection()
-
-    def _open(self) -> None:
-        descriptor = open_device(self._port.path, self._port.baud, rtscts=self._port.rtscts)
-        self._failures = 0
-        self._transport = _WatchedLine(self._reactor, self._make(), descriptor, self._lost)
-
-    def _lost(self) -> None:
-        self._transport = None
-        if not self._stopped:
-            _log.warn("{port} has gone; it is opened again once it is back", port=self._port)
-            self._later()
-
-    def _later(self) -> None:
-        wait = min(REOPEN[0] * 2 ** min(self._failures, 16), REOPEN[1])
-        self._failures += 1
-        self._call = self._reactor.callLater(wait, self._again)
-
-    def _again(self) -> None:
-        try:
-            self._open()
-        except (OSError, termios.error):
-            self._later()
-        else:
-            _log.warn("{port} is back", port=self._port)
-
-
-def _cause(error: Exception) -> object:
-    """Return what an error of the system says, for people to read."""
-    if isinstance(error, CannotListenError):
-        return error.socketError
-    if isinstance(error, termios.error):
-        return "it is no serial line"
-    return getattr(error, "strerror", None) or error
