@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from flexmap.model import Command, CommandResult, Event, Sample
+from flexmap.model.plc import Coordinator
 
 OnCommand = Callable[[Command], Deferred[CommandResult]]
 """Takes a command from a face's client; fires when the meter has answered."""
@@ -24,6 +25,9 @@ class Face(Protocol):
 
     def event(self, event: Event) -> None:
         """Take note of an event of a meter."""
+
+    def coordinator(self, told: Coordinator) -> None:
+        """Take note of what a PAN coordinator says of itself."""
 
     def stop(self) -> Deferred[None]:
         """Close every association and serve no more."""

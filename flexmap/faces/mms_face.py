@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from flexmap.faces.interface import OnCommand
 from flexmap.faces.mms import MmsEngine
 from flexmap.model import Event, Sample, Site
+from flexmap.model.plc import Coordinator
 
 
 class MmsFace:
@@ -36,6 +37,9 @@ class MmsFace:
 
     def event(self, event: Event) -> None:
         """Do nothing: on MMS an event shows in the points that it changes."""
+
+    def coordinator(self, told: Coordinator) -> None:
+        """Do nothing: on MMS the coordinator shows in the points of the channels to its meters."""
 
     def stop(self) -> Deferred[None]:
         """Serve no more."""

@@ -16,13 +16,14 @@ from flexmap.g3.routing import Blacklist, RoutingTable
 
 MINUTE = 60.0
 
-FIXED: dict[str, int] = {
+FIXED: dict[str, int | tuple[int, ...]] = {
     "macMinCWAttempts": 10,
     "macCENELECLegacyMode": 1,
     "macFCCLegacyMode": 1,
     "macTransmitAtten": 0,
     "adpCoordShortAddress": COORDINATOR,
     "adpDisableDefaultRouting": 0,
+    "adpDestinationAddressSet": (),
 }
 """What is the same in every node; the first three are the recommendation's defaults (B), without effect here."""
 

@@ -14,6 +14,8 @@ from flexmap.model import EventLog
 Health = Callable[[], tuple[bool, dict[str, Any]]]
 """Tells whether all is well, and of each part ``healthy`` and its figures."""
 
+Figures = Callable[[], dict[str, float]]
+
 GAUGES = {
     ("dlms", "connections"): ("flexmap_dlms_connections", "TCP connections open now"),
     ("mms", "clients"): ("flexmap_mms_clients", "Clients connected now"),
@@ -36,11 +38,31 @@ COUNTERS = {
 """(part, figure of its health) → metric (a counter's name gets ``_total``) and its help."""
 
 
+CONCENTRATOR_GAUGES = {
+    "connected": "Whether there is a line to the concentrator",
+    "meters": "Meters of the source that are in the PAN",
+    "meters_silent": "Meters of the source that do not answer",
+    "behind_seconds": "Seconds of all meters that are still to be fetched from their ring buffers",
+    "round_seconds": "Time since the meter answered that has waited longest, silent ones left out",
+}
+CONCENTRATOR_COUNTERS = {
+    "reads": "Readings that meters have answered",
+    "shell_requests": "Lines that the concentrator's shell has taken, from anybody",
+    "plc_requests": "Requests of the concentrator to meters",
+    "plc_replies": "Replies of meters",
+    "plc_retries": "Requests that the concentrator has repeated",
+    "plc_silent": "Requests that stayed without a reply",
+    "plc_octets": "Octets of the replies",
+}
+"""Figures of a source that reads a concentrator; the metric is ``flexmap_concentrator_`` and the figure's name."""
+
+
 class Metrics:
     """The gateway's own metrics in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._concentrators: dict[str, Figures] = {}
         self.accepted = self._counter("samples_accepted", "Samples taken from sources")
         self.rejected = self._counter("samples_rejected", "Samples of meters that the site does not have")
         self.events = self._counter("events", "Events of meters", log=[log.name.lower() for log in EventLog])
@@ -62,6 +84,12 @@ class Metrics:
     def add_health(self, health: Health) -> None:
         """Show the health of each part and its figures, asked for at each scrape."""
         self.registry.register(_HealthCollector(health))
+
+    def add_concentrator(self, source: str, figures: Figures) -> None:
+        """Show the figures of a source that reads a concentrator, asked for at each scrape."""
+        if not self._concentrators:
+            self.registry.register(_ConcentratorCollector(self._concentrators))
+        self._concentrators[source] = figures
 
     def _counter(self, name: str, text: str, **labels: list[str]) -> Counter:
         counter = Counter(f"flexmap_{name}", text, list(labels), registry=self.registry)
@@ -90,3 +118,23 @@ class _HealthCollector(Collector):
         for (name, figure), (metric, text) in COUNTERS.items():
             if name in parts:
                 yield CounterMetricFamily(metric, text, parts[name][figure])
+
+
+class _ConcentratorCollector(Collector):
+    """What sources know of their concentrators, one label each."""
+
+    def __init__(self, sources: dict[str, Figures]) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterable[Metric]:
+        """Return a metric for each figure, with a value for each source."""
+        figures = {source: ask() for source, ask in self._sources.items()}
+        for family, names in (
+            (GaugeMetricFamily, CONCENTRATOR_GAUGES),
+            (CounterMetricFamily, CONCENTRATOR_COUNTERS),
+        ):
+            for name, text in names.items():
+                metric = family(f"flexmap_concentrator_{name}", text, labels=["source"])
+                for source, its in figures.items():
+                    metric.add_metric([source], its[name])
+                yield metric

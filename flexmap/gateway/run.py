@@ -223,7 +223,9 @@ class Service:
             if port.path:
                 port = msgspec.structs.replace(port, path=str(self._config.resolve(port.path)))
             settings = ConcentratorSettings(port, section.interval, section.depth)
-            return ConcentratorSource(section.name, meters, settings, self._reactor, StoreHistory(store))
+            source = ConcentratorSource(section.name, meters, settings, self._reactor, StoreHistory(store))
+            self.metrics.add_concentrator(section.name, source.figures)
+            return source
         return self._simulation(section, meters, last)
 
     def _simulation(

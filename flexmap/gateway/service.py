@@ -17,6 +17,7 @@ from flexmap.gateway.metrics import Metrics
 from flexmap.gateway.present import Present
 from flexmap.mapping import quality as rules
 from flexmap.model import Command, CommandResult, Event, Sample, Site
+from flexmap.model.plc import Coordinator
 from flexmap.sources.interface import Source
 from flexmap.store import Store
 
@@ -126,6 +127,11 @@ class Gateway:
         self._store.event(event)
         for face in self._faces:
             face.event(event)
+
+    def coordinator(self, told: Coordinator) -> None:
+        """Take what a PAN coordinator says of itself."""
+        for face in self._faces:
+            face.coordinator(told)
 
     def command(self, command: Command) -> Deferred[CommandResult]:
         """Pass a command to the meter's source; fires when the meter has answered."""

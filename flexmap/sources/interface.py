@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from flexmap.model import Command, CommandResult, Event, Sample
+from flexmap.model.plc import Coordinator
 
 
 class DelayedCall(Protocol):
@@ -45,6 +46,9 @@ class Sink(Protocol):
 
     def event(self, event: Event) -> None:
         """Take an event of a meter, also one of the past."""
+
+    def coordinator(self, told: Coordinator) -> None:
+        """Take what a PAN coordinator says of itself; without attributes once nothing is known any more."""
 
 
 class Source(Protocol):

@@ -19,6 +19,10 @@ class FarSink(Sink):
         super().__init__()
         self.channels = []
         self.batches = []
+        self.told = []
+
+    def coordinator(self, told):
+        self.told.append(told)
 
     def accept(self, samples):
         self.samples += [sample for sample in samples if not sample.channel]
@@ -68,6 +72,13 @@ def test_each_meters_channel_is_told_every_round():
     ]
     assert max(counts) - min(counts) <= 1
     assert sum(counts) < 20, "a low rate"
+    assert bench.sink.told[-1].attributes["adpMaxHops"] == "8"
+    figures = bench.source.figures()
+    assert (figures["connected"], figures["meters"], figures["meters_silent"]) == (True, 3, 0)
+    assert 0 < figures["round_seconds"] <= 12
+    assert figures["reads"] >= 15
+    assert 0 < figures["plc_requests"] <= bench.core.requests.total.requests
+    assert figures["shell_requests"] > 0
 
 
 def test_a_silent_meters_channel_goes_false_and_comes_back_with_its_values():
@@ -84,6 +95,7 @@ def test_a_silent_meters_channel_goes_false_and_comes_back_with_its_values():
     assert known["requests-unanswered"][0] >= 2
     assert known["requests-repeated"][0] >= 2
     assert bench.channel("SM_ID2")[0]["channel-live"] == (True, quality.GOOD)
+    assert bench.source.figures()["meters_silent"] == 1
     bench.pan.deaf.clear()
     bench.run(400)
     assert bench.channel("SM_ID1")[0]["channel-live"] == (True, quality.GOOD)
@@ -118,6 +130,7 @@ def test_a_concentrator_that_stays_away_makes_all_its_meters_silent_a_short_cut_
     bench.wire.cut()
     bench.run(LOST_AFTER / 2)
     assert all(bench.channel(f"SM_ID{n}")[0]["channel-live"] == (True, quality.GOOD) for n in range(3))
+    assert not bench.sink.told[-1].attributes, "what the coordinator said of itself may be wrong by now"
     bench.run(LOST_AFTER)
     for number in range(3):
         known, _ = bench.channel(f"SM_ID{number}")

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 import flexmap
-from flexmap.dlms import axdr, classes
+from flexmap.dlms import axdr, classes, g3_classes
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.objects import LogicalDevice, Pending, RowSource, Schema
 from flexmap.dlms.profile import EVERYONE, ClientProfile
@@ -33,6 +33,7 @@ from flexmap.model import (
     obis,
     quality,
 )
+from flexmap.model.plc import Coordinator
 
 MANAGEMENT_SAP = 1
 FIRMWARE_LN = obis.parse("0-0:0.2.0")
@@ -154,8 +155,28 @@ def _entries_in_use(rows: RowSource) -> Callable[[], bytes]:
     return lambda: axdr.encode("double-long-unsigned", rows.select(None).total)
 
 
-def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]) -> LogicalDevice:
-    """Return the gateway's own logical device: clock, identity and the SAP assignment of all meters."""
+class ManagementDevice(LogicalDevice):
+    """The gateway's own logical device; of each concentrator it has the objects of its PAN coordinator."""
+
+    __slots__ = ("_channels",)
+
+    def __init__(self, sap: int, schema: Schema, channels: Mapping[str, int]) -> None:
+        """``channels``: group B of the logical names of each concentrator's objects, by its source."""
+        super().__init__(sap, schema)
+        self._channels = channels
+
+    def coordinator(self, told: Coordinator) -> None:
+        """Serve what a coordinator says of itself."""
+        channel = self._channels.get(told.source)
+        if channel is not None:
+            for attribute, value in g3_classes.values(channel, told):
+                self.values[self.schema.slot(*attribute)] = value
+
+
+def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]) -> ManagementDevice:
+    """Return the gateway's own logical device: clock, identity, the SAP assignment of all meters, coordinators."""
+    far = dict.fromkeys(meter.source for meter in site.meters if site.type_of(meter).channel)
+    channels = {source: channel for channel, source in enumerate(far)}
     definitions = [
         classes.association_ln(),
         classes.security_setup(system_title),
@@ -163,8 +184,9 @@ def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]
         classes.data(classes.LOGICAL_DEVICE_NAME_LN, read=EVERYONE),
         classes.data(FIRMWARE_LN, read=EVERYONE),
         classes.sap_assignment(),
+        *(definition for channel in channels.values() for definition in g3_classes.definitions(channel)),
     ]
-    device = LogicalDevice(MANAGEMENT_SAP, Schema(definitions))
+    device = ManagementDevice(MANAGEMENT_SAP, Schema(definitions), channels)
     slot = device.schema.slot
     name = f"FMX{system_title[3:].hex().upper()}".encode()
     device.values[slot(classes.CLOCK, classes.CLOCK_LN, 2)] = lambda: classes.time_value(now_ms())

@@ -25,6 +25,7 @@ from flexmap.faces.dlms.throttle import Throttle
 from flexmap.faces.dlms.transport import WrapperDatagrams, WrapperFactory
 from flexmap.faces.interface import OnCommand
 from flexmap.model import ConfigurationError, Event, Sample, Site
+from flexmap.model.plc import Coordinator
 from flexmap.store import Store
 
 log = Logger(namespace="flexmap.dlms")
@@ -64,6 +65,7 @@ class DlmsFace:
             buffers = make_buffers(store, meter, objects[meter.type])
             self._meters[meter.id] = MeterDevice(meter, objects[meter.type], buffers, on_command)
         management = management_device(site, settings.system_title, lambda: int(reactor.seconds() * 1000))
+        self._management = management
         devices: dict[int, LogicalDevice] = {management.sap: management}
         devices.update((device.sap, device) for device in self._meters.values())
         self.server = Server(
@@ -115,6 +117,10 @@ class DlmsFace:
     def event(self, event: Event) -> None:
         """Show an event's code."""
         self._meters[event.meter].event(event)
+
+    def coordinator(self, told: Coordinator) -> None:
+        """Show what a PAN coordinator says of itself."""
+        self._management.coordinator(told)
 
     def stop(self) -> Deferred[None]:
         """Close every connection and listen no more."""

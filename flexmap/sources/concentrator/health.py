@@ -14,6 +14,8 @@ from twisted.python.failure import Failure
 from flexmap.mapping import quality as rules
 from flexmap.mapping.value import quantise
 from flexmap.model import CHANNEL_LIVE, MeterType, RemoteError, Sample, Value, quality
+from flexmap.model.plc import Coordinator
+from flexmap.sources.concentrator.coordinator import Reader
 from flexmap.sources.concentrator.link import Link, Reply
 from flexmap.sources.interface import Clock, DelayedCall
 
@@ -25,13 +27,25 @@ LOST_AFTER = 60.0
 """Seconds without a line to the concentrator after which all its meters count as silent."""
 
 
+_REQUESTS = ("requests", "replies", "retries", "silent", "octets")
+"""Counters of a concentrator's requests to its meters."""
+
+
 class Health:
-    """What is known of the channels of one concentrator's meters; ``deliver`` takes their samples."""
+    """What is known of one concentrator and the channels of its meters."""
 
     def __init__(
-        self, types: Mapping[str, MeterType], clock: Clock, deliver: Callable[[Sequence[Sample]], object]
+        self,
+        source: str,
+        types: Mapping[str, MeterType],
+        clock: Clock,
+        deliver: Callable[[Sequence[Sample]], object],
+        tell: Callable[[Coordinator], object],
     ) -> None:
-        """Set up for meters by id; those whose type has no channel are left out."""
+        """Set up for meters by id; those whose type has no channel are left out.
+
+        ``deliver`` takes samples of channels, ``tell`` what the coordinator says of itself.
+        """
         self._types = {meter: meter_type for meter, meter_type in types.items() if meter_type.channel}
         self._clock = clock
         self._deliver = deliver
@@ -39,6 +53,10 @@ class Health:
         self._known: dict[str, dict[str, int | None]] = {}
         """What was told last of a meter, by point."""
         self._live: dict[str, bool] = {}
+        self._heard: dict[str, float] = {}
+        """When a meter answered last."""
+        self._answers = 0
+        self._reader = Reader(source, clock, tell)
         self._link: Link | None = None
         self._turns: deque[str] = deque()
         self._call: DelayedCall | None = None
@@ -51,11 +69,15 @@ class Health:
         self._link = link
         self._drop_grace()
         self._later(0.0)
+        if self._types:
+            self._reader.began(link)
 
     def ended(self) -> None:
         """Take note that it is gone."""
         self._link = None
         self._drop_call()
+        if self._types:
+            self._reader.ended()
         if self._grace is None:
             self._grace = self._clock.callLater(LOST_AFTER, self._given_up)
 
@@ -64,6 +86,7 @@ class Health:
         self._link = None
         self._drop_call()
         self._drop_grace()
+        self._reader.stop()
 
     def present(self, names: Mapping[str, str]) -> None:
         """Take note of which meters are in the PAN, under which names; the others are silent."""
@@ -74,6 +97,8 @@ class Health:
 
     def heard(self, meter: str) -> list[Sample]:
         """Take note of an answer; return the sample that goes with it, if the meter was not known to answer."""
+        self._answers += 1
+        self._heard[meter] = self._clock.seconds()
         if meter not in self._types or self._live.get(meter):
             return []
         self._live[meter] = True
@@ -85,6 +110,21 @@ class Health:
         self._live.update(dict.fromkeys(news, False))
         if news:
             self._deliver([self._sample(meter) for meter in news])
+
+    def figures(self) -> dict[str, float]:
+        """Return figures for the gateway's metrics, by the names that they have there."""
+        live = [meter for meter, answers in self._live.items() if answers]
+        now, counters = self._clock.seconds(), self._reader.counters
+        waits = [now - self._heard[meter] for meter in live if meter in self._heard]
+        return {
+            "connected": self._link is not None,
+            "meters": len(self._names),
+            "meters_silent": sum(not answers for answers in self._live.values()),
+            "round_seconds": max(waits, default=0.0),
+            "reads": self._answers,
+            "shell_requests": counters.get("shell_lines", 0),
+            **{f"plc_{name}": counters.get(f"requests_{name}", 0) for name in _REQUESTS},
+        }
 
     # Asking
 

@@ -22,6 +22,7 @@ from flexmap.model import (
     RemoteError,
     Sample,
 )
+from flexmap.model.plc import Coordinator
 from flexmap.sources.concentrator.health import Health
 from flexmap.sources.concentrator.link import Link, LinkLost, Reply, ShellError
 from flexmap.sources.concentrator.poll import Planner, Read, Turn, holes
@@ -101,7 +102,7 @@ class ConcentratorSource:
         self._link: Link | None = None
         self._failures = 0
         self._planner = Planner(settings.interval, settings.depth)
-        self._health = Health(self._types, reactor, self._give)
+        self._health = Health(name, self._types, reactor, self._give, self._tell)
         self._names: dict[str, str] = {}
         """The concentrator's name of each meter that is in the PAN."""
         self._running = 0
@@ -271,6 +272,14 @@ class ConcentratorSource:
         meter_type = self._types[meter]
         samples = [to_sample(meter, meter_type, layout, record) for record in records]
         self._give([*samples, *self._health.heard(meter)])
+
+    def figures(self) -> dict[str, float]:
+        """Return figures for the gateway's metrics."""
+        return {**self._health.figures(), "behind_seconds": self._planner.behind()}
+
+    def _tell(self, told: Coordinator) -> None:
+        if self._sink is not None:
+            self._sink.coordinator(told)
 
     def _give(self, samples: Sequence[Sample]) -> None:
         if self._sink is None or not samples:
