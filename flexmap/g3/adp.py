@@ -6,7 +6,7 @@ Joins 6LoWPAN, LOADng and the transport of LBP above a :class:`flexmap.g3.interf
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flexmap.g3 import iphc, ipv6, sixlowpan
 from flexmap.g3.adp_pib import AdpPib
@@ -14,6 +14,7 @@ from flexmap.g3.information import ADP_TABLES
 from flexmap.g3.interface import (
     BROADCAST,
     COORDINATOR,
+    RC_COORD_UNKNOWN,
     Address,
     Confirm,
     LbpUser,
@@ -24,9 +25,11 @@ from flexmap.g3.interface import (
     Scheduler,
     SecurityFailure,
 )
+from flexmap.g3.lbp import is_first_joining
 from flexmap.g3.loadng import Loadng
 from flexmap.g3.outbox import AdpCounters, AdpStatus, Done, Job, Outbox, tell
 from flexmap.g3.routing import COORDINATOR_TABLE_SIZE, Blacklist, RoutingTable
+from flexmap.g3.uplink import Uplink, Way
 from flexmap.model.error import LocalError, RemoteError
 
 __all__ = ["RC_COORD_UNKNOWN", "Adp", "AdpConfirm", "AdpCounters", "AdpStatus"]
@@ -34,8 +37,6 @@ __all__ = ["RC_COORD_UNKNOWN", "Adp", "AdpConfirm", "AdpCounters", "AdpStatus"]
 BROADCAST_LOG_SIZE = 256
 BROADCAST_JITTER = 0.5
 """Seconds; the longest a broadcast waits before it is passed on (C)."""
-RC_COORD_UNKNOWN = 0x7FFF
-"""Joined, but without a route to the coordinator yet (A)."""
 _MULTICAST_BITS = 0x1FFF
 
 
@@ -55,6 +56,7 @@ class Adp:
         "_reassembler",
         "_scheduler",
         "_tag",
+        "answers_scans",
         "contexts",
         "counters",
         "lbp_user",
@@ -63,6 +65,7 @@ class Adp:
         "on_ipv6",
         "on_refused",
         "pib",
+        "uplink",
     )
 
     def __init__(
@@ -88,6 +91,8 @@ class Adp:
         self.on_refused: Callable[[SecurityFailure], object] = lambda _failure: None
         """Called with every frame that the MAC has refused."""
         self.lbp_user: LbpUser | None = None
+        self.answers_scans: Callable[[], bool] = lambda: True
+        """Asked before a beacon is sent."""
         self.contexts: list[iphc.Context | None] = []
         """adpContextInformationTable; entry 0 is the PAN's own, set from its id."""
         self._context_pan: int | None = None
@@ -95,7 +100,8 @@ class Adp:
         self._broadcast_log: dict[tuple[Address, int | None], float] = {}
         self._broadcast_sequence = random.randrange(0x100)
         self._tag = random.randrange(0x10000)
-        self._outbox = Outbox(mac, scheduler, self.loadng, self.pib, self.counters)
+        self.uplink = Uplink(mac, self.loadng, scheduler, random)
+        self._outbox = Outbox(mac, scheduler, self.loadng, self.pib, self.counters, self.uplink.discover)
 
     # What the layer above asks
 
@@ -162,27 +168,25 @@ class Adp:
             job.final = destination
         job.secured = not direct and bool(self.pib.security_level)
         job.urgent = True
+        if is_first_joining(message):
+            # One of many tries: not worth more than the MAC's own repetitions.
+            job.resent = job.repaired = not direct
         self._outbox.enqueue(job)
 
-    def joined(self, agent: int) -> None:
-        """Take note that the node has joined through an agent.
+    def joined(self, ways: Sequence[Way], min_lqi: int = 0) -> None:
+        """Take note that the node has joined through the first of these ways to the coordinator.
 
-        With adpDefaultCoordRouteEnabled its route to the coordinator is known, and told along the way: no flood.
+        With adpDefaultCoordRouteEnabled its route is known, and told along the way: no flood.
         """
-        if not self.pib.default_coordinator_route:
-            return
-        near = agent == COORDINATOR
-        cost = self.pib.kh if near else RC_COORD_UNKNOWN
-        self.loadng.add_route(COORDINATOR, agent, cost, 1 if near else 2)
-        if not near:
-            self.loadng.add_route(agent, agent, self.pib.kh, 1)
-        self.loadng.announce(COORDINATOR)
+        if self.pib.default_coordinator_route:
+            self.uplink.joined(ways, min_lqi)
 
     def reset(self) -> None:
         """Forget routes, queues and whatever is under way, as when leaving a PAN; waiting calls learn FAILED."""
         self._broadcast_log.clear()
         self._reassembler.clear()
         self._outbox.clear()
+        self.uplink.clear()
         self.loadng.clear()
 
     # What LOADng asks
@@ -209,6 +213,8 @@ class Adp:
         own = self._mac.short_address
         if own in {BROADCAST, COORDINATOR}:
             return COORDINATOR if own == COORDINATOR else None
+        if not self.answers_scans():
+            return None
         route = self.loadng.route(COORDINATOR)
         return RC_COORD_UNKNOWN if route is None else min(route.cost, RC_COORD_UNKNOWN)
 
@@ -277,7 +283,8 @@ class Adp:
             # One hop far: costs are those of the link it came over, so a mesh header has no place here.
             if originator is not indication.source or not isinstance(originator, int):
                 raise RemoteError("LOADng: not from a neighbour")
-            self.loadng.message(originator, indication.lqi, payload[2:])
+            alone = indication.destination != BROADCAST
+            self.loadng.message(originator, indication.lqi, payload[2:], alone=alone)
         else:
             raise RemoteError(f"6LoWPAN: unknown command {command}")
 

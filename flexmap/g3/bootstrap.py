@@ -12,10 +12,12 @@ from collections.abc import Callable
 import msgspec
 
 from flexmap.g3 import lbp
+from flexmap.g3.agent import Agent
 from flexmap.g3.eap_psk import AuthenticationError, EapError
 from flexmap.g3.exchange import PeerExchange, check_parameters, is_eap_success
 from flexmap.g3.interface import (
     COORDINATOR,
+    RC_COORD_UNKNOWN,
     Address,
     Beacon,
     LbpLink,
@@ -28,9 +30,7 @@ from flexmap.g3.interface import (
 from flexmap.g3.lbp import Kind, Message, Outcome, ParameterError, ParameterResult, Parameters
 
 UNASSIGNED = 0xFFFF
-RC_NOT_ASSOCIATED = 0xFFFF  # RC_COORD of a node outside any PAN (confidence A)
 KICK_WAIT = 1.0  # seconds between KICK and reset, so that the MAC still acknowledges it (confidence C)
-RELAY_HOLD = 60.0  # seconds in which an agent relays nothing after it could not reach the coordinator (C)
 # Estimate of the last link's cost from its LQI, for the choice of an agent: Kq, Kh of LOADng (A), span of LQI (C).
 KQ, KH, LQI_LOW, LQI_HIGH = 10, 4, 52, 108
 
@@ -45,7 +45,9 @@ class Settings(msgspec.Struct, frozen=True):
     discovery_wait: tuple[float, float] = (1.0, 5.0)
     """Random wait before a scan, doubled by each fruitless one (A: field profiles) …"""
     discovery_wait_most: tuple[float, float] = (20.0, 100.0)
-    """… up to this."""
+    """… up to this …"""
+    crowded_wait_most: tuple[float, float] = (60.0, 300.0)
+    """… or to this, once the coordinator has left an attempt without an answer (ours: hundreds may be waiting)."""
     join_wait: tuple[float, float] = (0.1, 2.5)
     """Random wait before JOINING, doubled by each failed attempt (A: field profiles) …"""
     join_wait_most: tuple[float, float] = (2.0, 10.0)
@@ -53,7 +55,12 @@ class Settings(msgspec.Struct, frozen=True):
     max_join_wait: float = 90.0
     """adpMaxJoinWaitTime (A: 90 s in field profiles, 20 s by default): silence that fails an attempt."""
     min_lqi: int = 53
-    """Least link quality of an agent (A: field profiles)."""
+    """Least link quality of an agent (A: field profiles) …"""
+    first_lqi: int = 80
+    """… which in the first scan is this (B: field profile) …"""
+    lqi_step: int = 10
+    """… and so much less in each further one (C: field profiles have 4 and 5 with shorter scans). Weak links fail
+    when others are heard besides, and nearer agents may join soon."""
     attempts_per_scan: int = 3
     """Attempts before looking around anew (C)."""
     failures_per_agent: int = 2
@@ -97,14 +104,13 @@ class DeviceCounters:
         "kicked",
         "lost",
         "malformed",
-        "relayed",
         "scans",
         "unexpected",
     )
 
     def __init__(self) -> None:
         self.attempts = self.authentication_failures = self.declined = self.kicked = self.lost = 0
-        self.malformed = self.relayed = self.scans = self.unexpected = 0
+        self.malformed = self.scans = self.unexpected = 0
 
 
 def path_cost(beacon: Beacon) -> float:
@@ -129,11 +135,11 @@ class Device:
         "_attempts",
         "_blacklist",
         "_candidates",
+        "_crowded",
         "_declined",
         "_exchange",
         "_failures",
         "_fruitless",
-        "_held_until",
         "_keys",
         "_link",
         "_mac",
@@ -142,6 +148,7 @@ class Device:
         "_round",
         "_scheduler",
         "_timer",
+        "agent",
         "counters",
         "joined_at",
         "on_joined",
@@ -171,8 +178,8 @@ class Device:
         self.state = State.IDLE
         self.counters = DeviceCounters()
         self.started_at = self.joined_at = 0.0
-        self.on_joined: Callable[[int], object] = lambda _agent: None
-        """Called with the agent's short address when the device has joined."""
+        self.on_joined: Callable[[], object] = lambda: None
+        """Called when the device has joined."""
         self.on_left: Callable[[str], object] = lambda _reason: None
         """Called with ``kicked`` or ``left``."""
         self.on_reset: Callable[[], object] = lambda: None
@@ -189,7 +196,9 @@ class Device:
         self._keys: dict[int, bytes] = {}
         self._active: int | None = None
         self._attempts = self._fruitless = self._round = 0
-        self._held_until = 0.0
+        self._crowded = False
+        self.agent = Agent(link, scheduler, random)
+        """Its part in the joins of others."""
 
     def _forget(self) -> None:
         """Return to nothing known of any PAN; what is still under way is of an earlier round."""
@@ -199,6 +208,8 @@ class Device:
         self._keys.clear()
         self._active = None
         self._attempts = self._fruitless = 0
+        self._crowded = False
+        self.agent.clear()
         self._round += 1
         self._exchange = None
 
@@ -235,6 +246,14 @@ class Device:
         self.started_at = self.joined_at = self._scheduler.seconds()
         self.on_resumed()
 
+    def heard(self) -> list[Beacon]:
+        """Return the agent of the join, and the others that its scan has shown."""
+        agent = self._agent
+        if agent is None:
+            return []
+        others = [b for b in self._candidates if b.pan_id == agent.pan_id and b.source != agent.source]
+        return [agent, *others]
+
     def rejoin(self) -> None:
         """Forget the PAN and look for one again, as when its key does not fit any more."""
         self._reset(State.IDLE)
@@ -256,7 +275,8 @@ class Device:
         self.state = State.DISCOVERY
         self._agent = None
         self._attempts = 0
-        wait = back_off(s.discovery_wait, s.discovery_wait_most, self._fruitless, self._random)
+        most = s.crowded_wait_most if self._crowded else s.discovery_wait_most
+        wait = back_off(s.discovery_wait, most, self._fruitless, self._random)
         self._arm(wait, self._scan)
 
     def _scan(self) -> None:
@@ -270,12 +290,11 @@ class Device:
         if round_ != self._round or self.state is not State.DISCOVERY:
             return
         s = self.settings
+        least = max(s.min_lqi, s.first_lqi - s.lqi_step * (self._fruitless - 1))
         self._candidates = [
             beacon
             for beacon in beacons
-            if beacon.lqi >= s.min_lqi
-            and beacon.rc_coord != RC_NOT_ASSOCIATED
-            and s.pan_id in (None, beacon.pan_id)
+            if beacon.lqi >= least and beacon.rc_coord < RC_COORD_UNKNOWN and s.pan_id in (None, beacon.pan_id)
         ]
         self._next_agent()
 
@@ -314,8 +333,14 @@ class Device:
                 self._failed()
 
         if self.state is State.JOINING:
-            self._arm(self.settings.max_join_wait, self._failed)
+            self._arm(self.settings.max_join_wait, self._silence)
         self._link.send_lbp(destination, Message(Kind.JOINING, self._mac.eui64, data).encode(), confirm)
+
+    def _silence(self) -> None:
+        """Give an attempt up that was left without an answer; no other agent could do better now."""
+        self._crowded = True
+        self._attempts = self.settings.attempts_per_scan
+        self._failed()
 
     def _failed(self) -> None:
         """Give an attempt up."""
@@ -342,7 +367,8 @@ class Device:
             self.counters.malformed += 1
             return
         if parsed.eui64 != self._mac.eui64:
-            self._relay(source, parsed, message, secured)
+            if self.state is State.JOINED and not self.agent.relay(source, parsed, message, secured=secured):
+                self.counters.unexpected += 1
         elif self._trusted(source, secured):
             self._mine(source, parsed)
         else:
@@ -432,8 +458,7 @@ class Device:
         self._fruitless = 0
         self._declined.clear()
         self._failures.clear()
-        agent = self._agent.source if self._agent is not None else COORDINATOR
-        self.on_joined(agent if isinstance(agent, int) else COORDINATOR)
+        self.on_joined()
 
     # The end
 
@@ -449,27 +474,3 @@ class Device:
         self.state = State.IDLE
         if then is State.DISCOVERY:
             self.start()
-
-    # Agent
-
-    def _relay(self, source: Address, message: Message, octets: bytes, secured: bool) -> None:
-        """Pass on between a neighbour that joins (EUI-64, plain) and the coordinator (protected)."""
-        if self.state is not State.JOINED:
-            return
-        if isinstance(source, bytes) and source == message.eui64 and message.kind is Kind.JOINING:
-            destination: Address = COORDINATOR
-        elif source == COORDINATOR and secured and message.kind.to_device and message.kind is not Kind.KICK:
-            destination = message.eui64
-        else:
-            self.counters.unexpected += 1
-            return
-        up = destination == COORDINATOR
-        if up and self._scheduler.seconds() < self._held_until:
-            return
-        self.counters.relayed += 1
-        self._link.send_lbp(destination, octets, self._relayed_up if up else lambda _status: None)
-
-    def _relayed_up(self, status: MacStatus) -> None:
-        """Relay nothing for a while after a failure: every try would flood the PAN with another route request."""
-        if status is not MacStatus.SUCCESS:
-            self._held_until = self._scheduler.seconds() + RELAY_HOLD

@@ -232,6 +232,7 @@ class Coordinator:
             self._end(previous, success=False)
         if len(self._sessions) >= self.settings.sessions:
             self.counters.count("postponed")
+            self._waiting.pop(eui64, None)
             self._waiting[eui64] = via, self._scheduler.seconds()
             return
         parameters = Parameters(short, tuple(sorted(self._keys.items())), self._active)
@@ -246,10 +247,13 @@ class Coordinator:
         self._transmit(session, Message(Kind.CHALLENGE, session.eui64, session.server.first()).encode())
 
     def _next_waiting(self) -> None:
-        """Give a free session to the device that has waited longest, if it still waits."""
+        """Give a free session to the device that has asked last.
+
+        Who has waited for long may have given up: with hundreds of them, exchanges would all begin too late.
+        """
         oldest = self._scheduler.seconds() - self.settings.queue_ttl
         while self._waiting and len(self._sessions) < self.settings.sessions:
-            eui64 = next(iter(self._waiting))
+            eui64 = next(reversed(self._waiting))
             via, since = self._waiting.pop(eui64)
             if since >= oldest:
                 self._joining(eui64, via)

@@ -1,9 +1,10 @@
 """Contention window of CSMA/CA (G.9903 clause 9.3.1): how many slots to wait, how it grows and shrinks.
 
 After the line falls free: CIFS, one contention-free slot, the high-priority window, then the normal window. The
-windows' sizes are A. How macA and macK act is C: the window shrinks by macA smallest windows with each success,
-and one who has found the line busy macCSMAFairnessLimit times starts again from the smallest window, then every
-macK times.
+windows' sizes are A. How macA and macK act is B (patents US 9,276,764 and US 9,531,563, from the time of the
+recommendation): the window shrinks by macA smallest windows with each success; for one who found the line busy
+macCSMAFairnessLimit times it grows no longer but halves, then again every macK times. (macMinCWAttempts, which
+makes a node that often has its way stand back, is left out.)
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ class Contention:
         pib = self._pib
         self.busy_count += 1
         over = self.busy_count - pib.fairness_limit
-        if over >= 0 and over % pib.k == 0:
-            self.window = 1 << pib.min_be
-        else:
+        if over < 0:
             self._grow()
+        elif over % pib.k == 0:
+            self.window = max(1 << pib.min_be, self.window // 2)
         return self.busy_count <= pib.max_csma_backoffs
 
     def collided(self) -> None:

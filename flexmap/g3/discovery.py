@@ -128,7 +128,8 @@ class Discoveries:
         self._last_rreq[discovery.destination] = now
         discovery.timer = self._scheduler.callLater(2 * self._pib.net_traversal_time, self._unanswered, discovery)
         # A repair must not follow routes that may lead through the broken link.
-        unicast = unicast and not discovery.repair
+        # Nor after a failure: routes that are known on the way may lead nowhere.
+        unicast = unicast and not discovery.repair and discovery.destination not in self._failures
         self._router.ask(discovery.destination, unicast=unicast, repair=discovery.repair)
 
     def _unanswered(self, discovery: _Discovery) -> None:

@@ -23,6 +23,8 @@ Address = int | bytes
 BROADCAST = 0xFFFF
 COORDINATOR = 0x0000
 """Short address of the PAN coordinator."""
+RC_COORD_UNKNOWN = 0x7FFF
+"""Route cost to the coordinator of a node that has joined, but has no route to it yet (A)."""
 
 
 Row = dict[str, int | str]

@@ -50,6 +50,11 @@ class Message(msgspec.Struct, frozen=True):
         return bytes((self.kind << 4, 0)) + self.eui64 + self.data
 
 
+def is_first_joining(octets: bytes) -> bool:
+    """Return whether a message is a JOINING that begins an attempt."""
+    return len(octets) == HEADER_SIZE and octets[0] >> 4 == Kind.JOINING
+
+
 _KINDS = {int(kind): kind for kind in Kind}
 
 

@@ -6,6 +6,7 @@ better copies and answers along the best one with an RREP, from which every node
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -24,6 +25,8 @@ MAX_COST = 0xFFFF
 MAX_HOPS = 15
 FORWARDS = 32
 """RREQs of different originators waiting to be passed on (ours)."""
+FORWARDED = 64
+"""Originators whose last RREQ is remembered as passed on (ours)."""
 
 
 class Host(path_discovery.Host, Protocol):
@@ -57,6 +60,7 @@ class Loadng:
 
     __slots__ = (
         "_discoveries",
+        "_forwarded",
         "_forwards",
         "_host",
         "_last_rerr",
@@ -67,6 +71,7 @@ class Loadng:
         "_scheduler",
         "blacklist",
         "counters",
+        "on_lost",
         "reverse",
         "sequence",
         "table",
@@ -87,6 +92,10 @@ class Loadng:
         self._last_rerr = float("-inf")
         self._replies: dict[int, _Reply] = {}
         self._forwards: dict[int, _Forward] = {}
+        self._forwarded: dict[int, int] = {}
+        """Sequence number of the last RREQ of an originator that was passed on."""
+        self.on_lost: Callable[[int], object] = lambda _destination: None
+        """Called with the destination of a route that has been forgotten because it does not carry."""
         self._paths = Paths(host, pib, scheduler, self.route)
 
     def clear(self) -> None:
@@ -97,6 +106,7 @@ class Loadng:
             cancel(timer)
         self._replies.clear()
         self._forwards.clear()
+        self._forwarded.clear()
         self.reverse.clear()
         self.table.clear()
         self.blacklist.clear()
@@ -127,6 +137,7 @@ class Loadng:
         route = self.table.find(destination, self._scheduler.seconds(), bidirectional=False)
         if route is not None and route.next_hop == next_hop:
             self.table.remove(destination)
+            self.on_lost(destination)
 
     # Route discovery
 
@@ -155,12 +166,24 @@ class Loadng:
 
     # Messages
 
-    def message(self, neighbour: int, lqi: int, octets: bytes) -> None:
-        """Take a message from a neighbour; :class:`flexmap.model.error.RemoteError` if it is none."""
+    def message(self, neighbour: int, lqi: int, octets: bytes, *, alone: bool = False) -> None:
+        """Take a message from a neighbour; :class:`flexmap.model.error.RemoteError` if it is none.
+
+        ``alone``: it came to this node only, not as a broadcast.
+        """
         message = loadng_message.parse(octets)
         if self._host.short_address == BROADCAST:
             return
         if isinstance(message, RouteMessage):
+            if (
+                alone
+                and message.kind == Kind.RREQ
+                and message.hop_limit
+                and self.route(message.destination) is None
+            ):
+                # It follows a route that ends here: learned from, not passed on. A flood out of the middle of
+                # every broken route is more than a crowded line carries (ours).
+                message = msgspec.structs.replace(message, hop_limit=1)
             self._route_message(message, neighbour, lqi)
         elif isinstance(message, RouteError):
             self._route_error(message, neighbour)
@@ -268,6 +291,9 @@ class Loadng:
         if message.kind == Kind.RREP:
             self._send_reply(message)
             return
+        if self._forwarded.get(message.originator) == message.sequence:
+            # Passed on once by each node, with the best copy of the wait before: a flood has an end (ours).
+            return
         waiting = self._forwards.get(message.originator)
         if waiting is not None:
             if waiting.message.sequence != message.sequence:
@@ -275,8 +301,7 @@ class Loadng:
             waiting.message = message
             return
         if message.unicast and self.route(message.destination) is not None:
-            self.counters.rreq_forwarded += 1
-            self._pass_on(message)
+            self._pass_on_once(message)
             return
         if len(self._forwards) < FORWARDS:
             timer = self._scheduler.callLater(self._jitter(lqi), self._forward_now, message.originator)
@@ -295,8 +320,16 @@ class Loadng:
         if self._pib.cluster_trickle and waiting.copies >= self._pib.cluster_k:
             self.counters.rreq_spared += 1
             return
+        self._pass_on_once(waiting.message)
+
+    def _pass_on_once(self, message: RouteMessage) -> None:
+        forwarded = self._forwarded
+        forwarded.pop(message.originator, None)
+        if len(forwarded) >= FORWARDED:
+            del forwarded[next(iter(forwarded))]
+        forwarded[message.originator] = message.sequence
         self.counters.rreq_forwarded += 1
-        self._pass_on(waiting.message)
+        self._pass_on(message)
 
     def _pass_on(self, message: RouteMessage) -> None:
         """Send an RREQ along a known route where it may, else to everyone."""
@@ -309,7 +342,6 @@ class Loadng:
         def confirm(status: MacStatus) -> None:
             if status is not MacStatus.SUCCESS:
                 self.link_failed(message.destination, next_hop)
-                self._host.send_loadng(BROADCAST, message.encode(), None)
 
         self._host.send_loadng(next_hop, message.encode(), confirm)
 

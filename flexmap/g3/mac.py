@@ -40,6 +40,11 @@ from flexmap.model.error import LocalError
 
 LATE_REPETITION = 30
 """Seconds for which a neighbour's last secured frame, come again, counts as repeated (an implementation limit)."""
+BEACONS_ENOUGH = 3
+"""Who has heard so many neighbours answer a scan that are no further from the coordinator stays silent (ours:
+else each of the hundreds that join on a crowded line makes all that hear it answer) …"""
+BEACON_NEAR = 80
+"""… if heard with this link quality: what they reach it reaches, more or less (ours)."""
 _BEACONS: Hashable = "beacons"
 
 _decode = lru_cache(maxsize=4)(frame.decode)
@@ -57,6 +62,7 @@ class Mac:
         "_medium",
         "_neighbours",
         "_outgoing",
+        "_overheard",
         "_pan_id",
         "_random",
         "_reassembly",
@@ -109,6 +115,8 @@ class Mac:
         self._beacon_timer: Timer | None = None
         self._scan_timer: Timer | None = None
         self._scanned: list[Beacon] = []
+        self._overheard: list[int] = []
+        """Route costs in beacons of neighbours, while a beacon of its own is due."""
         self._done: Callable[[list[Beacon]], object] | None = None
         self.port = medium.attach(name or eui64.hex(), self, place, noise_db)
         self._outgoing = Outgoing(
@@ -292,7 +300,7 @@ class Mac:
         keys: list[Hashable] = [self._eui64]
         if self._short != 0xFFFF:
             keys.append(self._pan_id << 16 | self._short)
-        if self._done is not None:
+        if self._done is not None or self._beacon_timer is not None:
             keys.append(_BEACONS)
         self._medium.listen(self.port, *keys)
 
@@ -342,7 +350,7 @@ class Mac:
         if source == self._eui64 or (source == self._short != 0xFFFF and arrived.source_pan == self._pan_id):
             return False
         if destination is None:
-            return self._done is not None and arrived.kind is FrameKind.BEACON
+            return arrived.kind is FrameKind.BEACON
         if arrived.destination_pan not in (self._pan_id, BROADCAST) and self._pan_id != BROADCAST:
             return False
         return destination in (BROADCAST, self._eui64) or destination == self._short
@@ -425,10 +433,15 @@ class Mac:
             return
         delay = self._random.random() * self.pib.beacon_window
         self._beacon_timer = self._scheduler.callLater(delay, self._send_beacon)
+        self._overheard.clear()
+        self._listen()
 
     def _send_beacon(self) -> None:
         self._beacon_timer = None
+        self._listen()
         rc_coord = None if self.user is None else self.user.mac_beacon_request()
+        if rc_coord is not None and sum(other <= rc_coord for other in self._overheard) >= BEACONS_ENOUGH:
+            return
         if rc_coord is None or self._short == 0xFFFF or self._outgoing.full():
             return
         payload = command.encode_beacon(BeaconPayload(coordinator=self.coordinator, rc_coord=rc_coord))
@@ -437,7 +450,10 @@ class Mac:
 
     def _take_beacon(self, arrived: Frame, payload: bytes, snr: float) -> None:
         beacon = command.decode_beacon(payload)
-        if arrived.source is not None:
+        near = arrived.source_pan == self._pan_id and phy.lqi(snr) >= BEACON_NEAR
+        if self._beacon_timer is not None and near:
+            self._overheard.append(beacon.rc_coord)
+        if self._done is not None and arrived.source is not None:
             self._scanned.append(
                 Beacon(
                     source=arrived.source, pan_id=arrived.source_pan, lqi=phy.lqi(snr), rc_coord=beacon.rc_coord

@@ -18,12 +18,13 @@ from flexmap.g3.bootstrap import Device
 from flexmap.g3.bootstrap import Settings as DeviceSettings
 from flexmap.g3.coordinator import Coordinator
 from flexmap.g3.coordinator import Settings as CoordinatorSettings
-from flexmap.g3.interface import Link, MacUser, Random
+from flexmap.g3.interface import RC_COORD_UNKNOWN, Link, MacUser, Random
 from flexmap.g3.line import Place
 from flexmap.g3.mac import Mac
 from flexmap.g3.medium import Medium, PhyUser, Port
 from flexmap.g3.pan import AccessList, Psks
 from flexmap.g3.phy import Modulation
+from flexmap.g3.uplink import ways
 from flexmap.g3.watch import Watch
 from flexmap.model.error import LocalError, RemoteError
 
@@ -168,8 +169,11 @@ class Node:
         boot = Device(mac, adp, medium.scheduler, random, psk, settings)
         watch = Watch(boot, adp.loadng, medium.scheduler)
 
-        def joined(agent: int) -> None:
-            adp.joined(agent)
+        def joined() -> None:
+            agent, *others = boot.heard()
+            min_lqi = boot.settings.min_lqi
+            first = ways([agent], mac.pan_id, RC_COORD_UNKNOWN, 0)
+            adp.joined([*first, *ways(others, mac.pan_id, first[0].cost, min_lqi)], min_lqi)
             watch.begin()
 
         def reset() -> None:
@@ -179,6 +183,7 @@ class Node:
         boot.on_joined, boot.on_resumed, boot.on_reset = joined, watch.begin, reset
         adp.on_coordinator, adp.on_refused = watch.heard, watch.refused
         adp.lbp_user = node._boot = boot
+        adp.answers_scans = boot.agent.open
         return node
 
     @classmethod

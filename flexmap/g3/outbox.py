@@ -10,6 +10,7 @@ import enum
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from flexmap.g3 import sixlowpan
 from flexmap.g3.adp_pib import AdpPib
@@ -83,6 +84,13 @@ class AdpCounters:
 Done = Callable[[AdpStatus, MacStatus], object]
 
 
+class Discover(Protocol):
+    """Looks for a route."""
+
+    def __call__(self, destination: int, done: Callable[[bool], object], *, repair: bool = False) -> None:
+        """Look for a route to a destination; ``done`` learns whether there is one."""
+
+
 class Job:
     """Frames that go the same way one after the other: the fragments of a packet, or a single frame."""
 
@@ -126,6 +134,7 @@ class Outbox:
     __slots__ = (
         "_counters",
         "_current",
+        "_discover",
         "_given",
         "_loadng",
         "_mac",
@@ -139,10 +148,19 @@ class Outbox:
         "_urgent",
     )
 
-    def __init__(self, mac: Mac, scheduler: Scheduler, loadng: Loadng, pib: AdpPib, counters: AdpCounters) -> None:
+    def __init__(  # noqa: PLR0917 (the parts of the node it works between)
+        self,
+        mac: Mac,
+        scheduler: Scheduler,
+        loadng: Loadng,
+        pib: AdpPib,
+        counters: AdpCounters,
+        discover: Discover,
+    ) -> None:
         self._mac = mac
         self._scheduler = scheduler
         self._loadng = loadng
+        self._discover = discover
         self._pib = pib
         self._counters = counters
         self._urgent: deque[Job] = deque()
@@ -272,7 +290,7 @@ class Outbox:
         jobs.append(job)
         self._parked_count += 1
         if len(jobs) == 1:
-            self._loadng.discover(job.final, partial(self._discovered, job.final), repair=job.repaired)
+            self._discover(job.final, partial(self._discovered, job.final), repair=job.repaired)
 
     def _discovered(self, final: int, found: bool) -> None:
         jobs = self._parked.pop(final, [])

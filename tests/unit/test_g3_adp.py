@@ -12,6 +12,7 @@ from flexmap.g3.adp import Adp, AdpStatus
 from flexmap.g3.interface import BROADCAST, MacIndication, MacStatus
 from flexmap.g3.kernel import VirtualTime
 from flexmap.g3.loadng_message import Kind, RouteMessage
+from flexmap.g3.uplink import Way
 
 PORT = ipv6.PORT_G3_DATA
 EVERYONE = sixlowpan.BROADCAST_GROUP
@@ -213,7 +214,7 @@ def test_who_was_not_found_is_not_asked_for_again_at_once():
     assert gaps == sorted(gaps)
     assert gaps[:4] == pytest.approx([70, 100, 160, 280], abs=10), "40 s each, and 30, 60, 120, 240"
     net.ether.join(0, 1)
-    net.nodes[1].joined(0)
+    net.nodes[1].joined([Way(0, 4)])
     net.run(6)
     net.send(0, 1, b"back")
     net.run(1)
@@ -421,7 +422,7 @@ def test_echo_is_answered():
 def test_joins_one_after_the_other_teach_the_coordinator_without_a_flood():
     net = line(5)
     for number in range(1, 5):
-        net.nodes[number].joined(number - 1)
+        net.nodes[number].joined([Way(number - 1, 4 * number)])
         assert net.nodes[number].loadng.route(0).next_hop == number - 1
         net.run(6)
     assert net.nodes[4].mac_beacon_request() == net.nodes[4].loadng.route(0).cost < 100
@@ -434,9 +435,9 @@ def test_joins_one_after_the_other_teach_the_coordinator_without_a_flood():
 
 def test_what_is_asked_while_the_reply_is_due_waits_for_it():
     net = line(3)
-    net.nodes[1].joined(0)
+    net.nodes[1].joined([Way(0, 4)])
     net.run(6)
-    net.nodes[2].joined(1)
+    net.nodes[2].joined([Way(1, 4)])
     net.run(1)
     net.send(0, 2, b"read")
     net.run(5)
@@ -447,7 +448,7 @@ def test_what_is_asked_while_the_reply_is_due_waits_for_it():
 def test_without_the_default_route_a_joined_node_knows_no_way():
     node = line(3).nodes[2]
     node.pib.set("adpDefaultCoordRouteEnabled", 0)
-    node.joined(1)
+    node.joined([Way(1, 4)])
     assert node.loadng.route(0) is None
     assert node.mac_beacon_request() == adp_module.RC_COORD_UNKNOWN
 

@@ -6,6 +6,7 @@ import pytest
 from g3_lbp_net import HOP, PAN, PSK, Net, eui
 
 from flexmap.g3 import bootstrap
+from flexmap.g3.agent import HOLD
 from flexmap.g3.bootstrap import State
 from flexmap.g3.coordinator import Settings as CoordinatorSettings
 from flexmap.g3.interface import Beacon, MacStatus
@@ -54,9 +55,9 @@ def test_a_chain_joins_through_agents():
     net.run(300)
     assert net.joined() == [1, 2, 3]
     assert [net.hops(number) for number in (1, 2, 3)] == [1, 2, 3]
-    assert net.devices[1].counters.relayed == 6
-    assert net.devices[2].counters.relayed == 6
-    assert net.devices[3].counters.relayed == 0
+    assert net.devices[1].agent.relayed == 6
+    assert net.devices[2].agent.relayed == 6
+    assert net.devices[3].agent.relayed == 0
 
 
 def test_joins_survive_loss():
@@ -417,6 +418,6 @@ def test_an_agent_that_cannot_reach_the_coordinator_holds_off():
         agent.lbp_message(eui(9), joining, secured=False)
         net.run(1)
     assert len(node.sent) == before + 1
-    net.run(bootstrap.RELAY_HOLD)
+    net.run(1.5 * HOLD)
     agent.lbp_message(eui(9), joining, secured=False)
     assert len(node.sent) == before + 2

@@ -699,3 +699,21 @@ def test_mac_refuses_an_eui64_of_another_length():
     medium, _nodes = network(BESIDE)
     with pytest.raises(LocalError):
         Mac(medium, b"short", random.Random(1))
+
+
+def test_a_crowd_does_not_answer_a_scan_as_one():
+    """Of forty neighbours the nearest to the coordinator answer; others hear it and stay silent."""
+    places = [Place("1", 10.0 * number) for number in range(42)]
+    medium, nodes = network(places, model=LineModel(per_metre_db=0.02, per_tap_db=0.0))
+    for number, node in enumerate(nodes):
+        node.rc_coord = number
+    found = []
+    scanner = nodes[41]
+    scanner.mac.pan_id = scanner.mac.short_address = 0xFFFF
+    for _ in range(5):
+        scanner.mac.scan(12, found.append)
+        medium.scheduler.run(medium.scheduler.seconds() + 20)
+    for beacons in found:
+        costs = {beacon.rc_coord for beacon in beacons}
+        assert costs >= {0, 1, 2}
+        assert 3 <= len(costs) < 25
