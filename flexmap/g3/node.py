@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -280,7 +280,7 @@ class Node:
             names += (*adp_pib.ATTRIBUTES, *information.ADP_TABLES, *information.FIXED, *self._standing())
         if self._boot is not None:
             names += _BOOT_NAMES[type(self._boot)]
-        return names
+        return [*names, *self._counters()]
 
     def get(self, name: str) -> object:
         """Return an attribute of the information base; raise :class:`LocalError` if there is none of this name."""
@@ -290,8 +290,33 @@ class Node:
             return self._adp.get(name)
         if self._adp is not None and name in (known := {**information.FIXED, **self._standing()}):
             return known[name]
+        counter = self._counters().get(name)
+        if counter is not None:
+            return getattr(*counter)
         boot = self._bootstrap(name)
         return getattr(boot.settings, _boot_field(boot, name))
+
+    def _counters(self) -> dict[str, tuple[object, str]]:
+        """Return where the counters above the MAC stand, by names of ours: adpForwardedCount and so on."""
+        adp = self._adp
+        holders: dict[str, Any] = {} if adp is None else {"adp": adp.counters, "loadng": adp.loadng.counters}
+        if self._boot is not None:
+            holders["boot"] = self._boot.counters
+        return {
+            f"{layer}{_camel(field)}Count": (holder, field)
+            for layer, holder in holders.items()
+            for field in holder.__slots__
+        }
+
+    def refused(self) -> dict[str, int]:
+        """Return how many frames MAC and adaptation layer have refused to believe, by cause."""
+        mac, adp = _there(self._mac, "MAC").counters, self.adp.counters
+        return {
+            "unknown_key": mac.unknown_key,
+            "wrong_mic": mac.wrong_mic,
+            "old_counter": mac.old_counter,
+            "unsecured": adp.unsecured,
+        }
 
     def _standing(self) -> dict[str, int]:
         """Return what follows from how the node stands in its PAN."""
@@ -326,10 +351,14 @@ class Node:
         return self._boot
 
 
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
 def _boot_names(settings: type[msgspec.Struct]) -> dict[str, str]:
     """Return ``bootMinLqi`` and the like for the numbers among the settings."""
     return {
-        "boot" + "".join(part.capitalize() for part in field.name.split("_")): field.name
+        f"boot{_camel(field.name)}": field.name
         for field in msgspec.structs.fields(settings)
         if field.type in (int, float)
     }

@@ -111,8 +111,8 @@ class G3Pan:
         self._node.set(name, value)
 
     def counters(self) -> dict[str, int]:
-        """Return what PAN management has counted."""
-        return self._node.manager.counters.all()
+        """Return what PAN management has counted, and the frames that were refused, by cause."""
+        return self._node.manager.counters.all() | self._node.refused()
 
     def _joined(self, device: Registered) -> None:
         self.changed()
