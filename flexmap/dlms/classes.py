@@ -6,9 +6,9 @@ what a meter has of its own is a slot, named in the builder's docstring.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from flexmap.dlms import axdr, cosem_time
+from flexmap.dlms import axdr, cosem_time, security
 from flexmap.dlms.apdu import DLMS_VERSION
 from flexmap.dlms.objects import (
     ASSOCIATION_LN,
@@ -156,32 +156,37 @@ def sap_assignment(*, read: Role = AUTHENTICATED) -> ObjectDefinition:
     return ObjectDefinition(SAP_ASSIGNMENT, 0, SAP_ASSIGNMENT_LN, (Attribute(2, read),))
 
 
-def security_setup(
-    server_title: bytes,
-    *,
-    client_title: bytes = b"",
-    logical_name: bytes = SECURITY_SETUP_LN,
-    read: Role = AUTHENTICATED,
-) -> ObjectDefinition:
-    """Return a Security setup (class 64 version 0), suite 0; its keys cannot be read and not (yet) be changed.
+def security_setup(client: int = 0, *, read: Role = AUTHENTICATED) -> ObjectDefinition:
+    """Return a Security setup (class 64 version 1): of one client's SAP, ``0-0:43.0.n``, or of whoever reads it.
 
-    Its policy is what the association that reads it has to keep.
+    All of it is computed, no slots. Its methods ask for authenticated requests, those that move keys for encrypted
+    ones too.
     """
-    attributes = (
-        Attribute(2, read, value=_security_policy),
-        Attribute(3, read, value=axdr.encode("enum", 0)),
-        Attribute(4, read, value=axdr.octet_string(client_title)),
-        Attribute(5, read, value=axdr.octet_string(server_title)),
+
+    def value(index: int) -> Callable[[AssociationContext], bytes]:
+        def computed(context: AssociationContext) -> bytes:
+            setups = context.security
+            return axdr.NULL if setups is None else setups.attribute(client or context.client_sap, index)
+
+        return computed
+
+    attributes = tuple(Attribute(index, read, value=value(index)) for index in (3, 4, 5, 6))
+    policy = Attribute(2, read, value=_security_policy if client == 0 else value(2))
+    methods = tuple(
+        Method(index, protection=security.AUTHENTICATED_ENCRYPTED if index in (2, 3) else security.AUTHENTICATED)
+        for index in range(1, 9)
     )
-    return ObjectDefinition(SECURITY_SETUP, 0, logical_name, attributes)
+    name = bytes((0, 0, 43, 0, client, 255))
+    return ObjectDefinition(SECURITY_SETUP, 1, name, (policy, *attributes), methods)
 
 
-def association_ln(*, read: Role = EVERYONE) -> ObjectDefinition:
-    """Return the current association (class 15 version 1): all of it computed, no slots.
+def association_ln(version: int = 1, *, read: Role = EVERYONE) -> ObjectDefinition:
+    """Return the current association (class 15 version 1 to 3): all of it computed, no slots.
 
-    The secret cannot be read; method 1 reply_to_HLS_authentication is the association's own.
+    The secret cannot be read; methods 1 reply_to_HLS_authentication and 2 change_HLS_secret are the association's
+    own. From version 2 on it has a list of users, which is empty; from version 3 on access modes are bits.
     """
-    attributes = (
+    attributes = [
         Attribute(2, read, value=_object_list),
         Attribute(3, read, value=_partners),
         Attribute(4, read, value=_context_name),
@@ -190,8 +195,12 @@ def association_ln(*, read: Role = EVERYONE) -> ObjectDefinition:
         Attribute(7, Role.NOBODY, value=axdr.NULL),
         Attribute(8, read, value=_status),
         Attribute(9, read, value=axdr.octet_string(SECURITY_SETUP_LN)),
-    )
-    return ObjectDefinition(ASSOCIATION, 1, ASSOCIATION_LN, attributes, (Method(1, AUTHENTICATED),))
+    ]
+    if version >= 2:
+        user = axdr.structure(axdr.encode("unsigned", 0), axdr.encode("visible-string", ""))
+        attributes += (Attribute(10, read, value=axdr.array([])), Attribute(11, read, value=user))
+    methods = (Method(1, AUTHENTICATED), Method(2, protection=security.AUTHENTICATED_ENCRYPTED))
+    return ObjectDefinition(ASSOCIATION, version, ASSOCIATION_LN, tuple(attributes), methods)
 
 
 def _object_list(context: AssociationContext) -> bytes:
@@ -224,8 +233,11 @@ def _xdlms_context(context: AssociationContext) -> bytes:
 
 
 def _security_policy(context: AssociationContext) -> bytes:
-    # Security control has authenticated and encrypted in bits 4 and 5, security_policy in bits 0 and 1.
-    return axdr.encode("enum", context.policy >> 4)
+    """Return the policy of the association that reads it: what it was opened with counts too."""
+    setups = context.security
+    stored = 0 if setups is None else setups.attribute(context.client_sap, 2)[1]
+    bits = (context.policy >> 4 & 3) << 2 | bool(context.policy & security.SIGNED) << 4
+    return axdr.encode("enum", stored | bits | bits << 3)  # a response has what its request had
 
 
 def _status(context: AssociationContext) -> bytes:

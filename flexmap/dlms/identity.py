@@ -1,18 +1,29 @@
-"""The server's own key pairs of suites 1 and 2, as its associations use them."""
+"""The server's own key pairs of suites 1 and 2, and all certificates that it knows."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 
 import msgspec
 
 
-class Identity(msgspec.Struct, frozen=True):
-    """Private keys (a coordinate's octets, big-endian) by security suite."""
+class Use(enum.IntEnum):
+    """What a key pair is for (certificate_type of class 64)."""
 
-    signing: Mapping[int, bytes] = {}
-    agreement: Mapping[int, bytes] = {}
+    SIGNING = 0
+    AGREEMENT = 1
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Private keys (a coordinate's octets, big-endian) by use and security suite; certificates as DER."""
+
+    keys: Mapping[tuple[Use, int], bytes] = {}
+    """In use."""
+    pending: Mapping[tuple[Use, int], bytes] = {}
+    """Generated; in use as soon as a certificate of them is imported."""
+    certificates: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
         """Never show a key."""
-        return f"Identity({sorted(self.signing)}, {sorted(self.agreement)})"
+        return f"Identity({sorted(self.keys)}, {len(self.certificates)} certificates)"

@@ -19,6 +19,7 @@ import msgspec
 from flexmap.dlms import axdr
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.profile import AUTHENTICATED, ClientProfile, Role
+from flexmap.dlms.security import SIGNED
 from flexmap.dlms.selection import Selection
 from flexmap.model.error import ConfigurationError, RemoteError
 
@@ -55,6 +56,19 @@ SlotValue = Stored | Callable[[], Stored]
 """What stands in a slot; a callable is called at each read (a clock)."""
 
 
+class SecuritySetups(Protocol):
+    """What class 64 shows and does, for each client by its SAP."""
+
+    def attribute(self, sap: int, index: int) -> bytes:
+        """Return an attribute of a client's security setup, encoded."""
+
+    def act(self, sap: int, method: int, data: bytes | None) -> ActionReply:
+        """Call a method of a client's security setup."""
+
+    def change_secret(self, sap: int, data: bytes | None) -> ActionReply:
+        """Change a client's secret of high level security."""
+
+
 class AssociationContext:
     """What class 15 shows of the association that reads it."""
 
@@ -68,6 +82,7 @@ class AssociationContext:
         "object_list",
         "open",
         "policy",
+        "security",
         "server_sap",
     )
 
@@ -83,6 +98,7 @@ class AssociationContext:
         self.policy = 0
         """Security control that every APDU must have at least."""
         self.object_list = b""
+        self.security: SecuritySetups | None = None
 
 
 class Attribute(msgspec.Struct, frozen=True):
@@ -95,6 +111,8 @@ class Attribute(msgspec.Struct, frozen=True):
     """``bytes`` (one for all devices of the schema), a function of AssociationContext, or ``None``: a slot."""
     selectors: tuple[int, ...] = ()
     """Access selectors that reading takes."""
+    protection: int = 0
+    """Protection that a request must have: security.AUTHENTICATED, ENCRYPTED, SIGNED."""
 
 
 class Method(msgspec.Struct, frozen=True):
@@ -102,6 +120,8 @@ class Method(msgspec.Struct, frozen=True):
 
     index: int
     execute: Role = Role.MANAGEMENT
+    protection: int = 0
+    """Protection that a request must have: security.AUTHENTICATED, ENCRYPTED, SIGNED."""
 
 
 class ObjectDefinition(msgspec.Struct, frozen=True):
@@ -123,6 +143,12 @@ class View(NamedTuple):
     executable: frozenset[bytes]
     object_list: bytes
     """Encoded."""
+    unguarded: dict[bytes, Any]
+    """Of ``readable`` what needs no protection."""
+    guards: dict[bytes, int]
+    """Protection that a request for an attribute needs, where it needs any."""
+    method_guards: dict[bytes, int]
+    """The same of methods."""
 
 
 def attribute_key(class_id: int, logical_name: bytes, index: int) -> bytes:
@@ -130,7 +156,7 @@ def attribute_key(class_id: int, logical_name: bytes, index: int) -> bytes:
     return class_id.to_bytes(2, "big") + logical_name + (index & 0xFF).to_bytes(1, "big")
 
 
-_REGISTER, _EXTENDED_REGISTER = 3, 4
+_REGISTER, _EXTENDED_REGISTER, _ASSOCIATION = 3, 4, 15
 
 
 class Schema:
@@ -183,6 +209,8 @@ class Schema:
         readable: dict[bytes, Any] = {}
         writable: set[bytes] = set()
         executable: set[bytes] = set()
+        guards: dict[bytes, int] = {}
+        method_guards: dict[bytes, int] = {}
         elements: list[bytes] = []
         for definition in self.objects:
             keyed = [
@@ -196,14 +224,34 @@ class Schema:
                     readable[key] = self._slots[key] if attribute.value is None else attribute.value
                 if attribute.write & role:
                     writable.add(key)
+                if attribute.protection:
+                    guards[key] = attribute.protection
+            for method in definition.methods:
+                if method.protection:
+                    key = attribute_key(definition.class_id, definition.logical_name, method.index)
+                    method_guards[key] = method.protection
             executable.update(
                 attribute_key(definition.class_id, definition.logical_name, method.index)
                 for method in definition.methods
                 if method.execute & role
             )
-            elements.append(_object_list_element(definition, role))
+            elements.append(_object_list_element(definition, role, self._bits_shown))
         self._add_register_names(readable)
-        return View(readable, frozenset(writable), frozenset(executable), axdr.array(elements))
+        unguarded = {key: found for key, found in readable.items() if key not in guards}
+        return View(
+            readable,
+            frozenset(writable),
+            frozenset(executable),
+            axdr.array(elements),
+            unguarded,
+            guards,
+            method_guards,
+        )
+
+    @property
+    def _bits_shown(self) -> bool:
+        """Access modes are bits, as from version 3 of Association LN on."""
+        return any(o.class_id == _ASSOCIATION and o.version >= 3 for o in self.objects)
 
     def _add_register_names(self, readable: dict[bytes, Any]) -> None:
         """Let an extended register be read as a register: attributes 1 to 3 are identical."""
@@ -237,12 +285,33 @@ def _with_logical_name(definition: ObjectDefinition) -> ObjectDefinition:
     return msgspec.structs.replace(definition, attributes=(name, *definition.attributes))
 
 
-def _object_list_element(definition: ObjectDefinition, role: Role) -> bytes:
-    """Return the object_list_element with the rights of that role (IEC 62056-6-2, Association LN version 1)."""
+def _attribute_mode(attribute: Attribute, role: Role, *, bits: bool) -> int:
+    """Return the access_mode of an attribute: up to version 2 of Association LN a number, then bits."""
+    mode = bool(attribute.read & role) + 2 * bool(attribute.write & role)
+    if bits:
+        return mode | _request_bits(attribute.protection) if mode else 0
+    # 1 read, 2 write, 3 both, and 4 to 6 the same with authenticated requests.
+    return mode + 3 if mode and attribute.protection else mode
+
+
+def _method_mode(method: Method, role: Role, *, bits: bool) -> int:
+    mode = int(bool(method.execute & role))
+    if bits:
+        return mode | _request_bits(method.protection) if mode else 0
+    return mode + 1 if mode and method.protection else mode
+
+
+def _request_bits(protection: int) -> int:
+    """Return bits 2 to 4 of an access mode: authenticated, encrypted, signed request."""
+    return (protection >> 4 & 3) << 2 | bool(protection & SIGNED) << 4
+
+
+def _object_list_element(definition: ObjectDefinition, role: Role, bits: bool) -> bytes:
+    """Return the object_list_element with the rights of that role (IEC 62056-6-2, Association LN)."""
     attributes = [
         axdr.structure(
             axdr.encode("integer", attribute.index),
-            axdr.encode("enum", bool(attribute.read & role) + 2 * bool(attribute.write & role)),
+            axdr.encode("enum", _attribute_mode(attribute, role, bits=bits)),
             axdr.array([axdr.encode("integer", selector) for selector in attribute.selectors])
             if attribute.selectors
             else axdr.NULL,
@@ -250,7 +319,9 @@ def _object_list_element(definition: ObjectDefinition, role: Role) -> bytes:
         for attribute in definition.attributes
     ]
     methods = [
-        axdr.structure(axdr.encode("integer", method.index), axdr.encode("enum", bool(method.execute & role)))
+        axdr.structure(
+            axdr.encode("integer", method.index), axdr.encode("enum", _method_mode(method, role, bits=bits))
+        )
         for method in definition.methods
     ]
     return axdr.structure(

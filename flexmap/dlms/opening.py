@@ -15,12 +15,13 @@ from flexmap.dlms.apdu import ApduError, Conformance, InitiateError, InitiateReq
 from flexmap.dlms.association import Association, Report, report_failure
 from flexmap.dlms.authentication import GmacProof, Proof, SecretProof, Side, SignatureProof
 from flexmap.dlms.axdr import AxdrError
-from flexmap.dlms.identity import Identity
+from flexmap.dlms.identity import Use
 from flexmap.dlms.objects import AssociationContext, LogicalDevice
 from flexmap.dlms.profile import WITH_SECRET, WITH_TITLE, ClientProfile, EventKind, Limits, Threat
 from flexmap.dlms.protection import SERVICE_ROOM, Opened, Protection
 from flexmap.dlms.security import AUTHENTICATED, ENCRYPTED, SIGNED, Ciphering, CounterStore, Keys, SecurityError
 from flexmap.dlms.services import Services
+from flexmap.dlms.setup import Setups
 from flexmap.dlms.suite import SUITES
 from flexmap.model.error import LocalError, RemoteError
 
@@ -79,8 +80,8 @@ class Shared(msgspec.Struct, frozen=True):
     ciphering: Callable[[Keys], Ciphering]
     """Gives the one ciphering of keys."""
     counters: CounterStore
-    identity: Callable[[], Identity]
-    """Gives the server's key pairs as they now are."""
+    setups: Setups
+    """Security setups of all clients, and the server's key pairs."""
     random: Callable[[int], bytes]
     lookup: Callable[[int], ClientProfile | None]
     """Gives the client of a SAP as it now is."""
@@ -153,6 +154,7 @@ class Opening:
             client_sap=client.sap, server_sap=self._device.sap, context=name, mechanism=client.mechanism
         )
         able = CONFORMANCE if name == Context.LN_CIPHERED else CONFORMANCE & ~Conformance.GENERAL_PROTECTION
+        context.security = self._shared.setups
         context.conformance = initiate.conformance & able
         context.max_receive = limits.max_pdu
         most = limits.max_unproven if client.mechanism == Mechanism.NONE else limits.max_pdu
@@ -167,7 +169,7 @@ class Opening:
             title,
             server_title=shared.title,
             ciphering=shared.ciphering,
-            identity=shared.identity(),
+            identity=lambda: shared.setups.identity,
             counters=shared.counters,
             random=shared.random,
         )
@@ -242,7 +244,7 @@ class Opening:
             return SecretProof(client.mechanism, client.secret)
         if client.mechanism == Mechanism.HLS_GMAC and client.keys is not None:
             return GmacProof(shared.ciphering(client.keys))
-        private = shared.identity().signing.get(client.suite)
+        private = shared.setups.identity.keys.get((Use.SIGNING, client.suite))
         if private is None:
             raise LocalError(f"the server has no signing key of suite {client.suite}")
         return SignatureProof(SUITES[client.suite], private, client.signing_key)

@@ -18,7 +18,7 @@ from flexmap.dlms import suite as suites
 from flexmap.dlms.apdu import Tag
 from flexmap.dlms.axdr import encode_length, take_octet_string
 from flexmap.dlms.general import Header, KeyChoice, KeyInfo, Scheme
-from flexmap.dlms.identity import Identity
+from flexmap.dlms.identity import Identity, Use
 from flexmap.dlms.profile import ClientProfile
 from flexmap.dlms.security import (
     AUTHENTICATED,
@@ -147,7 +147,7 @@ class Protection:
         *,
         server_title: bytes,
         ciphering: Callable[[Keys], Ciphering],
-        identity: Identity,
+        identity: Callable[[], Identity],
         counters: CounterStore,
         random: Callable[[int], bytes],
     ) -> None:
@@ -307,11 +307,10 @@ class Protection:
         secret = self._random(self._suite.key_octets)
         return KeyInfo(KeyChoice.WRAPPED, 0, suites.wrap(self._kek(), secret)), secret
 
-    def _private(self, keys: str) -> bytes:
-        held: dict[int, bytes] = dict(getattr(self._identity, keys))
-        private = held.get(self._suite.id)
+    def _private(self, use: Use) -> bytes:
+        private = self._identity().keys.get((use, self._suite.id))
         if private is None:
-            raise SecurityError(f"the server has no {keys} key of suite {self._suite.id}")
+            raise SecurityError(f"the server has no {use.name.lower()} key of suite {self._suite.id}")
         return private
 
     def _known(self, point: bytes, purpose: str) -> bytes:
@@ -321,7 +320,7 @@ class Protection:
 
     def _agreed(self, header: Header, key: KeyInfo) -> bytes:
         """Return the key that a request's key-info stands for: we are party V."""
-        client, private = self.client, self._private("agreement")
+        client, private = self.client, self._private(Use.AGREEMENT)
         signing, static = (
             self._known(client.signing_key, "signing"),
             self._known(client.agreement_key, "agreement"),
@@ -334,7 +333,7 @@ class Protection:
         ephemeral, signature = key.data[:half], key.data[half:]
         if key.id != Scheme.ONE_PASS or not suites.verify(self._suite, signing, signature, ephemeral):
             raise SecurityError("agreed key: unknown scheme, or the ephemeral key is not signed by the client")
-        self._private("signing")  # the answer needs it
+        self._private(Use.SIGNING)  # the answer needs it
         info = header.originator + header.recipient
         return _or_refuse(lambda: suites.agree(self._suite, private, ephemeral, info))
 
@@ -345,11 +344,11 @@ class Protection:
             nonce = encode_length(len(header.transaction)) + header.transaction
             info = header.originator + nonce + header.recipient
             return KeyInfo(KeyChoice.AGREED, Scheme.STATIC), suites.agree(
-                suite, self._private("agreement"), static, info
+                suite, self._private(Use.AGREEMENT), static, info
             )
         ephemeral = suites.generate(suite, self._random)
         point = suites.public_of(suite, ephemeral)
-        data = point + suites.sign(suite, self._private("signing"), point)
+        data = point + suites.sign(suite, self._private(Use.SIGNING), point)
         secret = suites.agree(suite, ephemeral, static, header.originator + header.recipient)
         return KeyInfo(KeyChoice.AGREED, Scheme.ONE_PASS, data), secret
 
@@ -360,7 +359,7 @@ class Protection:
         request = general.decode_signing(apdu)
         header = self._parties(request.header)
         point = self._known(self.client.signing_key, "signing")
-        private = self._private("signing")
+        private = self._private(Use.SIGNING)
         if not suites.verify(self._suite, point, request.signature, request.signed):
             raise SecurityError("signature is wrong")
         return _Peeled(SIGNED, request.content, _SigningLayer(header, self._suite, private), header.transaction)
@@ -384,7 +383,7 @@ class Protection:
             layers.insert(0, CipheredLayer(self._cipher(dedicated=False), control))
         if missing & SIGNED:
             header = Header(bytes(8), self._server_title, self.title)
-            layers.append(_SigningLayer(header, self._suite, self._private("signing")))
+            layers.append(_SigningLayer(header, self._suite, self._private(Use.SIGNING)))
         return tuple(layers)
 
 

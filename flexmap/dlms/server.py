@@ -42,6 +42,7 @@ from flexmap.dlms.opening import Opening, RefusalError, Shared
 from flexmap.dlms.peer import Pool
 from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind, Limits, Threat
 from flexmap.dlms.security import Ciphering, CounterStore, Keys
+from flexmap.dlms.setup import Forgetful, Keystore, Setups
 from flexmap.dlms.wrapper_server import Connection, Datagrams
 
 
@@ -59,22 +60,34 @@ class Server:
         on_event: Callable[[AssociationEvent], None] = lambda _: None,
         limits: Limits | None = None,
         identity: Identity | None = None,
+        keystore: Keystore | None = None,
         now: Callable[[], float] | None = None,
     ) -> None:
-        """Make a server; ``now`` gives seconds: without, nobody is locked out after failed authentications."""
+        """Make a server; ``now`` gives seconds since 1970.
+
+        Without ``now`` nobody is locked out after failed authentications, and no certificate is valid.
+        """
         self.devices = devices
         self.clients = clients
         self.title = title
         """The server's system title, eight octets."""
         self.limits = limits or Limits()
-        self.identity = identity or Identity()
-        """Key pairs of suites 1 and 2; may be replaced."""
         self._on_event = on_event
         self._counters = counters
         self._ciphering: dict[Keys, Ciphering] = {}
         self._lockout = None if now is None else Lockout(now)
         self._pool = Pool(self.limits.max_all_associations, self.limits.max_unproven_associations)
-        self._shared = Shared(title, self.ciphering, counters, lambda: self.identity, random, self._client)
+        self.setups = Setups(
+            clients,
+            title,
+            identity or Identity(),
+            keystore or Forgetful(),
+            random=random,
+            now=now or (lambda: 0.0),
+            changed=self._changed,
+        )
+        """Security setups of the clients, key pairs and certificates."""
+        self._shared = Shared(title, self.ciphering, counters, self.setups, random, self._client)
 
     def connection(self, deliver: Callable[[bytes], None], origin: Hashable = None) -> Connection:
         """Return the state of one TCP connection; ``deliver`` takes frames that come late (pending actions).
@@ -161,6 +174,9 @@ class Server:
             report=report,
             outcome=lambda right: lockout.count(who, right=right),
         )
+
+    def _changed(self, sap: int, what: str) -> None:
+        self.report(EventKind.CHANGED, sap, 0, what, Threat.KEYS_CHANGED)
 
     def _client(self, sap: int) -> ClientProfile | None:
         return self.clients.get(sap)

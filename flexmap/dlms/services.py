@@ -41,6 +41,8 @@ from flexmap.dlms.profile import ClientProfile, Limits
 from flexmap.model.error import RemoteError
 
 REPLY_TO_HLS = attribute_key(15, ASSOCIATION_LN, 1)
+_CHANGE_SECRET = attribute_key(15, ASSOCIATION_LN, 2)
+_SECURITY_SETUP = 64
 
 _BLOCK_OVERHEAD = 12
 """Octets of a response with a block around its raw data, at most (length in three octets)."""
@@ -101,7 +103,7 @@ class Services:
         self.hls: Callable[[bytes], bytes | None] | None = None
         """Checks the client's answer to our challenge and returns ours to its; set until that has happened."""
         half_open = client.mechanism >= Mechanism.HLS
-        self._readable = {} if half_open else view.readable
+        self._readable = {} if half_open else view.unguarded
 
     # --- entry
 
@@ -230,6 +232,8 @@ class Services:
         found = self._view.readable.get(target.key)
         if found is None:
             return self._device.schema.why_not(target.key)
+        if not self._protected(target.key, self._view.guards):
+            return DataAccessResult.READ_WRITE_DENIED
         if isinstance(found, int):
             found = self._values[found]
             if callable(found):
@@ -307,6 +311,8 @@ class Services:
     def _write(self, target: Target, value: bytes | None) -> DataAccessResult:
         if target.key not in self._view.writable:
             return self._device.schema.why_not(target.key)
+        if not self._protected(target.key, self._view.guards):
+            return DataAccessResult.READ_WRITE_DENIED
         if target.selector:
             return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
         name, index = target.logical_name, target.index
@@ -367,7 +373,7 @@ class Services:
 
         def resume(reply: ActionReply) -> None:
             self._waiting = None
-            self._readable = self._view.readable
+            self._readable = self._view.unguarded
             replies.append(reply)
             response = go_on()
             if response and invoke & 0x40:
@@ -385,6 +391,11 @@ class Services:
             return self._reply_to_hls(value)
         if target.key not in self._view.executable:
             return ActionReply(ActionResult(self._device.schema.why_not(target.key)))
+        if not self._protected(target.key, self._view.method_guards):
+            return ActionReply(ActionResult.READ_WRITE_DENIED)
+        own = self._security(target, value)
+        if own is not None:
+            return own
         name, index = target.logical_name, target.index
         reply = self._device.on_action(target.class_id, name, index, value, self._client)
         if isinstance(reply, ActionResult):
@@ -392,6 +403,23 @@ class Services:
         if isinstance(reply, Pending) and reply.reply is not None:
             return reply.reply
         return reply
+
+    def _protected(self, key: bytes, guards: dict[bytes, int]) -> bool:
+        """Tell whether the request has the protection that an attribute or method asks for."""
+        guard = guards.get(key, 0)
+        return self.applied & guard == guard
+
+    def _security(self, target: Target, value: bytes | None) -> ActionReply | None:
+        """Return the reply of a method of the association's own or of a security setup; ``None`` for others."""
+        setups, client = self._context.security, self._client.sap
+        if setups is None:
+            return None
+        if target.class_id == _SECURITY_SETUP:
+            # 0-0:43.0.0 is the current association's, 0-0:43.0.n that of client n.
+            return setups.act(target.logical_name[4] or client, target.index, value)
+        if target.key == _CHANGE_SECRET:
+            return setups.change_secret(client, value)
+        return None
 
     def _reply_to_hls(self, value: bytes | None) -> ActionReply:
         if self.hls is None:
@@ -404,7 +432,7 @@ class Services:
         if ours is None:
             return ActionReply(ActionResult.READ_WRITE_DENIED)
         self.hls = None
-        self._readable = self._view.readable
+        self._readable = self._view.unguarded
         return ActionReply(ActionResult.SUCCESS, axdr.octet_string(ours))
 
     def _action_response(self, invoke: int, replies: list[ActionReply], *, listed: bool) -> bytes:

@@ -35,7 +35,9 @@ class Suite(NamedTuple):
     key_octets: int
     """Octets of encryption, authentication and master key."""
     algorithm_id: bytes
-    """AlgorithmID of the key derivation: 2.16.756.5.8.3.n."""
+    """AlgorithmID of the key derivation for encryption and authentication keys: 2.16.756.5.8.3.n."""
+    wrap_id: bytes
+    """AlgorithmID for master keys."""
     coordinate: int = 0
     """Octets of a coordinate of the curve; 0 without a curve."""
     curve: ec.EllipticCurve | None = None
@@ -51,9 +53,9 @@ _P384_ORDER = int(
 )
 
 SUITES = (
-    Suite(0, 16, _ALGORITHM + b"\x00"),
-    Suite(1, 16, _ALGORITHM + b"\x00", 32, ec.SECP256R1(), hashes.SHA256(), _P256_ORDER),
-    Suite(2, 32, _ALGORITHM + b"\x01", 48, ec.SECP384R1(), hashes.SHA384(), _P384_ORDER),
+    Suite(0, 16, _ALGORITHM + b"\x00", _ALGORITHM + b"\x02"),
+    Suite(1, 16, _ALGORITHM + b"\x00", _ALGORITHM + b"\x02", 32, ec.SECP256R1(), hashes.SHA256(), _P256_ORDER),
+    Suite(2, 32, _ALGORITHM + b"\x01", _ALGORITHM + b"\x03", 48, ec.SECP384R1(), hashes.SHA384(), _P384_ORDER),
 )
 """By their id."""
 
@@ -127,15 +129,16 @@ def verify(suite: Suite, point: bytes, signature: bytes, octets: bytes) -> bool:
     return True
 
 
-def agree(suite: Suite, scalar: bytes, point: bytes, other_info: bytes) -> bytes:
-    """Return the encryption key that a private and a peer's public key agree on.
+def agree(suite: Suite, scalar: bytes, point: bytes, other_info: bytes, *, master: bool = False) -> bytes:
+    """Return the key (a ``master`` key or another) that a private and a peer's public key agree on.
 
     ``other_info``: what stands behind the AlgorithmID in the key derivation (NIST SP 800-56A 5.8.1.1): system
     titles of party U and V, with a nonce of U between them in the scheme C(0e, 2s). Raises KeyAgreementError.
     """
     _, digest = _curve(suite)
     shared = private_key(suite, scalar).exchange(ec.ECDH(), public_key(suite, point))
-    return ConcatKDFHash(digest, suite.key_octets, suite.algorithm_id + other_info).derive(shared)
+    algorithm = suite.wrap_id if master else suite.algorithm_id
+    return ConcatKDFHash(digest, suite.key_octets, algorithm + other_info).derive(shared)
 
 
 def wrap(kek: bytes, key: bytes) -> bytes:

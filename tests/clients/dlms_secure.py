@@ -10,7 +10,7 @@ from flexmap.dlms import general, suite
 from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.authentication import SecretProof, SignatureProof
 from flexmap.dlms.general import Header, KeyChoice, KeyInfo, Scheme
-from flexmap.dlms.identity import Identity
+from flexmap.dlms.identity import Identity, Use
 from flexmap.dlms.profile import ClientProfile, Role
 from flexmap.dlms.security import AUTHENTICATED_ENCRYPTED, Ciphering, Keys, ShortLivedCounterStore
 from flexmap.dlms.suite import SUITES
@@ -35,7 +35,9 @@ def sap_of(mechanism: Mechanism, suite_id: int) -> int:
 
 def keys_of(suite_id: int) -> Keys:
     octets = SUITES[suite_id].key_octets
-    guek, gak, gbek, kek = (bytes(range(first, first + octets)) for first in (0x10, 0x40, 0x70, 0xA0))
+    guek, gak, gbek, kek = (
+        bytes(range(first + suite_id, first + suite_id + octets)) for first in (0x10, 0x40, 0x70, 0xA0)
+    )
     return Keys(guek, gak, suite_id, gbek, kek)
 
 
@@ -51,10 +53,7 @@ def public_of(who: str, suite_id: int) -> bytes:
 
 def identity() -> Identity:
     return Identity(
-        *(
-            {suite_id: private_of(f"server {use}", suite_id) for suite_id in (1, 2)}
-            for use in ("signing", "agreement")
-        )
+        {(use, suite_id): private_of(f"server {use.name.lower()}", suite_id) for use in Use for suite_id in (1, 2)}
     )
 
 

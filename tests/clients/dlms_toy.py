@@ -13,6 +13,7 @@ from flexmap.dlms.profile import EVERYONE, AssociationEvent, ClientProfile, Limi
 from flexmap.dlms.security import AUTHENTICATED_ENCRYPTED, Keys, MemoryCounterStore
 from flexmap.dlms.selection import CaptureObject, EntrySelection, Selection
 from flexmap.dlms.server import Server
+from flexmap.dlms.setup import Keystore
 from flexmap.model import obis
 
 SAP = 17
@@ -88,7 +89,7 @@ def toy_schema() -> Schema:
             classes.profile_generic(PROFILE, COLUMNS, capture_period=PERIOD, entries=1440),
             classes.disconnect_control(BREAKER),
             classes.sap_assignment(),
-            classes.security_setup(TITLE),
+            classes.security_setup(),
         ]
     )
 
@@ -162,6 +163,7 @@ def toy_server(
     counters: MemoryCounterStore | None = None,
     random: Callable[[int], bytes] = os.urandom,
     now: Callable[[], float] | None = None,
+    keystore: Keystore | None = None,
 ) -> tuple[Server, ToyDevice]:
     device = ToyDevice(SAP, toy_schema())
     server = Server(
@@ -173,6 +175,7 @@ def toy_server(
         on_event=on_event,
         limits=limits,
         now=now,
+        keystore=keystore,
     )
     return server, device
 

@@ -364,7 +364,7 @@ def test_no_repr_shows_a_secret():
 
 def test_the_security_setup_tells_what_the_association_must_keep():
     server, _ = server_with_free_client()
-    for protection, policy in ((0, 0), (AUTHENTICATED, 1), (AUTHENTICATED_ENCRYPTED, 3)):
+    for protection, policy in ((0, 0), (AUTHENTICATED, 0b00100100), (AUTHENTICATED_ENCRYPTED, 0b01101100)):
         meter = free_line(server, protection, MemoryCounterStore(first=1000 * (1 + policy)))
         meter.connect()
         assert meter.get(64, classes.SECURITY_SETUP_LN, 2) == policy

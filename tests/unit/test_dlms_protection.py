@@ -23,6 +23,7 @@ from flexmap.dlms import apdu as pdu
 from flexmap.dlms.acse import Context, Mechanism
 from flexmap.dlms.authentication import SecretProof, Side, acceptable
 from flexmap.dlms.client import AssociationError, Client, ClientSettings, ExceptionResponseError
+from flexmap.dlms.identity import Identity, Use
 from flexmap.dlms.lockout import FREE_FAILURES, MOST_DELAY, Lockout
 from flexmap.dlms.profile import EventKind, Threat
 from flexmap.dlms.security import (
@@ -47,14 +48,14 @@ def secure_server(clients=None, **options):
     server, device = toy_server(on_event=events.append, **options)
     server.clients.clear()
     server.clients.update(all_clients() if clients is None else {client.sap: client for client in clients})
-    server.identity = identity()
+    server.setups.identity = identity()
     return server, device, events
 
 
 def secure_line(server, mechanism, suite_id, protection=AUTHENTICATED_ENCRYPTED, *, proof=None, **settings):
     ciphering = None
+    store = settings.pop("store", None) or MemoryCounterStore()
     if protection or mechanism == Mechanism.HLS_GMAC:
-        store = settings.pop("store", None) or MemoryCounterStore()
         ciphering = Ciphering(keys_of(suite_id), settings.pop("title", CLIENT_TITLE), store)
     chosen = {
         "client_sap": sap_of(mechanism, suite_id),
@@ -166,7 +167,7 @@ def test_the_servers_answer_proves_the_server(mechanism):
         return  # its answer is checked with the keys of its request
     server, _, _ = secure_server([profile_of(mechanism, suite_id, **changes)])
     if mechanism == Mechanism.HLS_ECDSA:
-        server.identity = type(identity())({1: b"\x09" * 32}, {})
+        server.setups.identity = Identity({(Use.SIGNING, 1): b"\x09" * 32})
     with pytest.raises(AssociationError, match="authentication failed"):
         secure_line(server, mechanism, suite_id, 0).connect()
 

@@ -559,7 +559,7 @@ def test_current_association():
     assert (receive, send, version) == (65535, 1000, 6)
     assert meter.get(15, ASSOCIATION_LN, 6).hex() == "60857405080205"
     assert meter.get(15, ASSOCIATION_LN, 8) == 2
-    assert meter.get(64, classes.SECURITY_SETUP_LN, 2) == 3
+    assert meter.get(64, classes.SECURITY_SETUP_LN, 2) == 0b01101100
     assert meter.get(17, classes.SAP_ASSIGNMENT_LN, 2)[1] == (SAP, b"FLXTOY")
 
 

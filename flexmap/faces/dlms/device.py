@@ -179,7 +179,7 @@ def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]
     channels = {source: channel for channel, source in enumerate(far)}
     definitions = [
         classes.association_ln(),
-        classes.security_setup(system_title),
+        classes.security_setup(),
         classes.clock(),
         classes.data(classes.LOGICAL_DEVICE_NAME_LN, read=EVERYONE),
         classes.data(FIRMWARE_LN, read=EVERYONE),

@@ -120,7 +120,7 @@ def _definitions(
 ) -> list[ObjectDefinition]:
     found = [
         classes.association_ln(),
-        classes.security_setup(system_title),
+        classes.security_setup(),
         classes.clock(),
         classes.data(PROFILE_STATUS_LN),
         classes.profile_generic(

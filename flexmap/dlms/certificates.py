@@ -1,0 +1,207 @@
+"""Certificates of suites 1 and 2 (IEC 62056-5-3 clause 5.6): X.509 version 3, named by system titles.
+
+The common name of a server's or client's certificate is its system title in sixteen hexadecimal digits; key usage
+says what its key is for. All are issued by certification authorities that are known already.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Callable, Iterable
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from flexmap.dlms import suite as suites
+from flexmap.dlms.identity import Use
+from flexmap.dlms.suite import SUITES, Suite
+from flexmap.model.error import RemoteError
+
+MOST_OCTETS = 4096
+"""Octets of a certificate that is taken in."""
+
+
+class CertificateError(RemoteError):
+    """A certificate that cannot be taken."""
+
+
+class Entity(enum.IntEnum):
+    """Whose certificate it is (certificate_entity of class 64)."""
+
+    SERVER = 0
+    CLIENT = 1
+    AUTHORITY = 2
+    OTHER = 3
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """What counts of a certificate."""
+
+    der: bytes
+    authority: bool
+    use: Use
+    suite: int
+    point: bytes
+    """Its public key, ``x ‖ y``."""
+    title: bytes
+    """System title that the common name gives; empty if it is none."""
+    serial: bytes
+    """Serial number, big-endian."""
+    issuer: bytes
+    """Name as DER, as is ``subject``."""
+    subject: bytes
+    not_before: float
+    not_after: float
+    """Seconds since 1970 UTC."""
+
+
+def read(der: bytes) -> Certificate:
+    """Return what counts of a certificate; raises CertificateError."""
+    if len(der) > MOST_OCTETS:
+        raise CertificateError(f"certificate of {len(der)} octets")
+    try:
+        found = x509.load_der_x509_certificate(der)
+        key = found.public_key()
+        usage = _usage(found)
+        serial = found.serial_number
+        subject, issuer = found.subject, found.issuer
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        raise CertificateError(f"not a certificate: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise CertificateError("its key is not of an elliptic curve")
+    suite = next((s.id for s in SUITES if s.curve is not None and s.curve.name == key.curve.name), None)
+    if suite is None:
+        raise CertificateError(f"curve {key.curve.name} is of no security suite")
+    return Certificate(
+        der,
+        usage.key_cert_sign,
+        Use.SIGNING if usage.digital_signature or usage.key_cert_sign else Use.AGREEMENT,
+        suite,
+        suites.point_of(key),
+        _title(subject),
+        serial.to_bytes((serial.bit_length() + 8) // 8, "big"),
+        issuer.public_bytes(),
+        subject.public_bytes(),
+        found.not_valid_before_utc.timestamp(),
+        found.not_valid_after_utc.timestamp(),
+    )
+
+
+def _usage(certificate: x509.Certificate) -> x509.KeyUsage:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        raise CertificateError("it does not say what its key is for (key usage)") from None
+
+
+def _title(name: x509.Name) -> bytes:
+    common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    text = common[0].value if len(common) == 1 else ""
+    try:
+        title = bytes.fromhex(text) if isinstance(text, str) else b""
+    except ValueError:
+        title = b""
+    return title if len(title) == 8 else b""
+
+
+def check(certificate: Certificate, known: Iterable[Certificate], now: float) -> None:
+    """Raise CertificateError unless an authority that is known has issued it and it is valid now."""
+    if not certificate.not_before <= now <= certificate.not_after:
+        raise CertificateError("it is not valid now")
+    candidate = x509.load_der_x509_certificate(certificate.der)
+    for authority in known:
+        if authority.authority and authority.subject == certificate.issuer and authority.not_after >= now:
+            try:
+                candidate.verify_directly_issued_by(x509.load_der_x509_certificate(authority.der))
+            except (InvalidSignature, ValueError, TypeError):
+                continue
+            return
+    raise CertificateError("no known certification authority has issued it")
+
+
+def find(known: Iterable[Certificate], title: bytes, use: Use, suite: int) -> Certificate | None:
+    """Return the certificate of a party that is valid longest."""
+    fit = [c for c in known if not c.authority and (c.title, c.use, c.suite) == (title, use, suite) and c.title]
+    return max(fit, key=lambda c: c.not_after, default=None)
+
+
+def request(suite: Suite, private: bytes, title: bytes) -> bytes:
+    """Return a certificate signing request (PKCS #10) for the holder of a system title, as DER."""
+    key = suites.private_key(suite, private)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title.hex().upper())])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+    return builder.sign(key, _hash(suite), ecdsa_deterministic=True).public_bytes(serialization.Encoding.DER)
+
+
+def _hash(suite: Suite) -> hashes.SHA256 | hashes.SHA384:
+    return hashes.SHA384() if suite.id == 2 else hashes.SHA256()
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _builder(
+    name: x509.Name, key: ec.EllipticCurvePublicKey, now: float, days: float, random: Callable[[int], bytes]
+) -> x509.CertificateBuilder:
+    start = dt.datetime.fromtimestamp(int(now), dt.UTC)
+    serial = int.from_bytes(random(16), "big") >> 1 | 1
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .public_key(key)
+        .serial_number(serial)
+        .not_valid_before(start - dt.timedelta(minutes=5))
+        .not_valid_after(start + dt.timedelta(days=days))
+    )
+
+
+def _key_usage(*, signature: bool = False, agreement: bool = False, authority: bool = False) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=agreement,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def make_authority(suite: Suite, private: bytes, name: str, now: float, random: Callable[[int], bytes]) -> bytes:
+    """Return the self-signed certificate of a certification authority, valid for 20 years, as DER."""
+    key = suites.private_key(suite, private)
+    builder = _builder(_name(name), key.public_key(), now, 20 * 365.25, random).issuer_name(_name(name))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(authority=True), critical=True)
+    signed = builder.sign(key, _hash(suite), ecdsa_deterministic=True)
+    return signed.public_bytes(serialization.Encoding.DER)
+
+
+def issue(
+    authority: Certificate,
+    private: bytes,
+    *,
+    title: bytes,
+    use: Use,
+    point: bytes,
+    now: float,
+    random: Callable[[int], bytes],
+    days: float = 5 * 365.25,
+) -> bytes:
+    """Return the certificate that an authority gives to the holder of a system title and a key, as DER."""
+    suite = SUITES[authority.suite]
+    issuer = x509.load_der_x509_certificate(authority.der).subject
+    key = suites.public_key(suite, point)
+    builder = _builder(_name(title.hex().upper()), key, now, days, random).issuer_name(issuer)
+    usage = _key_usage(signature=use == Use.SIGNING, agreement=use == Use.AGREEMENT)
+    builder = builder.add_extension(usage, critical=True)
+    signed = builder.sign(suites.private_key(suite, private), _hash(suite), ecdsa_deterministic=True)
+    return signed.public_bytes(serialization.Encoding.DER)
