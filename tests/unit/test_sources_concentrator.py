@@ -135,6 +135,21 @@ def test_turns_are_fair_and_bulk_gets_its_share_on_a_busy_line():
     assert planner.behind() == 0
 
 
+def test_at_the_start_meters_come_in_the_sites_order_and_all_else_waits():
+    """The latest record of every meter comes first; one that does not answer does not hold up the rest."""
+    planner = Planner(5, 3600)
+    for name in ("sub", "b", "a"):
+        planner.add(name, None)
+    assert planner.catching_up(4000.0)
+    reads = [planner.next(4000.0) for _ in range(3)]
+    assert [read.meter for read in reads] == ["sub", "b", "a"]
+    for read in reads[:2]:
+        planner.answered(read, [4000], 4000.0)
+        assert planner.catching_up(4000.0)
+    planner.failed(reads[2], 4000.0)
+    assert not planner.catching_up(4000.0)
+
+
 def test_silent_meters_wait_longer_and_longer():
     planner = Planner(5, 3600)
     planner.add("a", 100)

@@ -51,6 +51,13 @@ class FarBench(Bench):
         return dict(zip(names, zip(sample.values, sample.quality, strict=True), strict=True)), sample.time
 
 
+def test_the_first_round_is_a_fast_one():
+    bench = FarBench()
+    bench.run(ROUND / 10)
+    assert {sample.meter for sample in bench.sink.channels} == {"SM_ID0", "SM_ID1", "SM_ID2"}
+    assert all(bench.channel(name)[0]["messages-sent"][0] for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+
+
 def test_each_meters_channel_is_told_every_round():
     bench = FarBench()
     bench.run(3 * ROUND + 10)

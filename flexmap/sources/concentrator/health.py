@@ -20,9 +20,9 @@ from flexmap.sources.concentrator.link import Link, Reply
 from flexmap.sources.interface import Clock, DelayedCall
 
 ROUND = 20.0
-"""Seconds in which every meter is asked about once …"""
+"""Seconds in which every meter is asked about once; the first time as fast as :data:`PAUSE` allows …"""
 PAUSE = 0.05
-"""… unless that would leave less than this between two requests."""
+"""… which is the least between two requests in any round."""
 LOST_AFTER = 60.0
 """Seconds without a line to the concentrator after which all its meters count as silent."""
 
@@ -159,7 +159,12 @@ class Health:
         answer = self._link.ask("PLC STATUS", name)
         answer.addCallback(self._told, meter)
         answer.addErrback(_ignore)
-        answer.addBoth(lambda _: self._later(max(ROUND / len(self._types), PAUSE)))
+        answer.addBoth(lambda _: self._later(self._pause()))
+
+    def _pause(self) -> float:
+        """Return how many seconds to wait before the next request."""
+        first = any(meter not in self._known for meter in self._turns)
+        return PAUSE if first else max(ROUND / len(self._types), PAUSE)
 
     def _told(self, reply: Reply, meter: str) -> None:
         if meter not in self._names or self._link is None:

@@ -8,7 +8,7 @@ filled in bulk when no meter is due, and every third turn at the latest once all
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -69,7 +69,7 @@ class Planner:
         self._meters: dict[str, _Meter] = {}
         self._turns = 0
 
-    def meters(self) -> Iterable[str]:
+    def meters(self) -> Collection[str]:
         """Return the meters that have turns."""
         return self._meters.keys()
 
@@ -100,6 +100,10 @@ class Planner:
         """Return how many seconds are still missing."""
         return sum(hole.stop - hole.start for meter in self._meters.values() for hole in meter.holes)
 
+    def catching_up(self, now: float) -> bool:
+        """Return whether a meter that is not silent has yet to give its latest record: all else can wait."""
+        return any(_behind(meter, now) and not meter.failures for meter in self._meters.values())
+
     def next(self, now: float) -> Read | None:
         """Return the next turn, None if nothing is due."""
         self._turns += 1
@@ -128,7 +132,7 @@ class Planner:
         ready = [(m.due, name) for name, m in self._meters.items() if not m.busy and m.due <= now]
         if not ready:
             return None
-        _, name = min(ready)
+        _, name = min(ready, key=lambda due: due[0])  # of those due at once the first of the site
         return name, self._meters[name]
 
     def _bulk(self, now: float) -> tuple[str, _Meter] | None:

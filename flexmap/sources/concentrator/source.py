@@ -210,8 +210,9 @@ class ConcentratorSource:
         for meter in gone:
             self._planner.remove(meter)
             self._is_silent(meter, "not in the PAN any more")
-        for meter in there.keys() - set(self._planner.meters()):
-            self._enter(meter)
+        for meter in self._types:
+            if meter in there and meter not in self._planner.meters():
+                self._enter(meter)
         self._pump()
 
     def _enter(self, meter: str) -> None:
@@ -264,7 +265,8 @@ class ConcentratorSource:
         news = self._planner.answered(read, list(by_time), self._clock.seconds())
         self._deliver(read.meter, message.layout, [by_time[time] for time in news])
         self._is_back(read.meter)
-        self._watch_events(read.meter, message.next_event)
+        if not self._planner.catching_up(self._clock.seconds()):
+            self._watch_events(read.meter, message.next_event)
         if message.records:
             self._watch_clock(read.meter, message.records[-1])
 
