@@ -14,7 +14,7 @@ to all stations is dropped (no pre-established association takes it).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -78,6 +78,7 @@ class Line:
         limits: Limits,
         deliver: Callable[[bytes], None],
         clock: Callable[[], float],
+        origin: Hashable = None,
     ) -> None:
         self._server = server
         self._settings = settings
@@ -87,7 +88,7 @@ class Line:
         self._clock = clock
         self._splitter = Splitter(settings.inter_octet_timeout)
         self._links: dict[bytes, Link] = {}
-        self._peer = Peer(server, pool, limits, self._late)
+        self._peer = Peer(server, pool, limits, self._late, origin)
         self.backlog = False
         """Frames may be waiting: call ``receive(b"")`` when the replies are written."""
 
@@ -105,6 +106,11 @@ class Line:
     def unfinished(self) -> bool:
         """A frame has begun and not ended."""
         return self._splitter.unfinished
+
+    @property
+    def trusted(self) -> bool:
+        """A secret has opened an association."""
+        return self._peer.trusted
 
     def receive(self, octets: bytes) -> bytes:
         """Return what is to be sent in answer to all frames that are complete with these octets."""

@@ -125,6 +125,11 @@ class Peer:
         association = self._open.get(key)
         return association is not None and association.proven
 
+    @property
+    def trusted(self) -> bool:
+        """A secret has opened one of the associations."""
+        return any(association.proven for association in self._open.values())
+
     def waiting(self, key: bytes) -> bool:
         """Return whether a response will come late."""
         association = self._open.get(key)

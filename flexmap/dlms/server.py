@@ -100,9 +100,20 @@ class Server:
         """Return the state of one UDP port; ``deliver`` takes a peer and a frame that comes late."""
         return Datagrams(self, deliver)
 
-    def line(self, settings: HdlcSettings, deliver: Callable[[bytes], None], clock: Callable[[], float]) -> Line:
-        """Return the state of one HDLC line; ``deliver`` takes frames that come late, ``clock`` gives seconds."""
-        return Line(self, settings, pool=self._pool, limits=self.limits, deliver=deliver, clock=clock)
+    def line(
+        self,
+        settings: HdlcSettings,
+        deliver: Callable[[bytes], None],
+        clock: Callable[[], float],
+        origin: Hashable = None,
+    ) -> Line:
+        """Return the state of one HDLC line; ``deliver`` takes frames that come late, ``clock`` gives seconds.
+
+        ``origin``, the line, is who is locked out after failed authentications.
+        """
+        return Line(
+            self, settings, pool=self._pool, limits=self.limits, deliver=deliver, clock=clock, origin=origin
+        )
 
     def ciphering(self, keys: Keys) -> Ciphering:
         """Return the one ciphering of these keys, so that their counters are one sequence."""

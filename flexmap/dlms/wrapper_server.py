@@ -62,6 +62,14 @@ class Connection:
         """A frame has begun and not ended."""
         return bool(self._rest)
 
+    @property
+    def trusted(self) -> bool:
+        """A secret has opened an association."""
+        return self._peer.trusted
+
+    def expire(self) -> None:
+        """Nothing ends by itself: the TCP connection has a time limit."""
+
     def receive(self, octets: bytes) -> bytes:
         """Return the replies to all frames that are complete with these octets, joined for one write.
 

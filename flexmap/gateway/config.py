@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from flexmap.gateway.dlms_listeners import MOST_LISTENERS, DlmsListener, HdlcSerial, parse_terminal
 from flexmap.mapping.table import behind, load_builtin, load_channels, load_products
 from flexmap.mapping.table import load as load_table
 from flexmap.model import ConfigurationError, Direction, Meter, MeterType, Site
@@ -107,7 +108,7 @@ class DlmsClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DlmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
-    """``[dlms]``: the DLMS/COSEM face, wrapper over TCP and UDP on the same port."""
+    """``[dlms]``: the DLMS/COSEM face, wrapper over TCP and UDP on the same port; further ports by choice."""
 
     listen: str = "127.0.0.1:4059"
     system_title: str = "464D580000000001"
@@ -117,6 +118,8 @@ class DlmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     idle_timeout: Seconds = 180.0
     """Seconds after which a silent TCP connection is closed."""
     max_connections: Count = 1000
+    max_connections_per_address: Count = 500
+    listener: tuple[DlmsListener, ...] = ()
 
 
 class RetentionSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -326,9 +329,21 @@ class _Check:
             self._meter(meter)
         for client in self._file.dlms.client:
             self._client(client)
+        self._listeners()
         self._system_title()
         if not self._file.meter:
             raise self._error("[[meter]]", "there is no meter", "add at least one")
+
+    def _listeners(self) -> None:
+        ports = self._file.dlms.listener
+        for number, port in enumerate(ports, 1):
+            where = f"{self._path}: [[dlms.listener]] {number}"
+            if isinstance(port, HdlcSerial):
+                parse_terminal(port, where)
+            else:
+                parse_endpoint(port.listen, where)
+        if len(ports) >= MOST_LISTENERS:
+            raise self._error("[[dlms.listener]]", f"{len(ports)} are too many", f"at most {MOST_LISTENERS - 1}")
 
     def _error(self, entry: str, what: str, remedy: str) -> ConfigurationError:
         return ConfigurationError(what, where=f"{self._path}: {entry}", remedy=remedy)

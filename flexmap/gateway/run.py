@@ -25,11 +25,11 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 
 from flexmap.faces import mms_engines
-from flexmap.faces.dlms.face import DlmsFace, DlmsSettings
+from flexmap.faces.dlms.face import DlmsFace
 from flexmap.faces.interface import Face
 from flexmap.faces.mms_face import MmsFace
-from flexmap.gateway.clients import client_profile
 from flexmap.gateway.config import ConcentratorSection, Config, SimulationSection, SourceSection
+from flexmap.gateway.dlms_face import dlms_settings
 from flexmap.gateway.history import StoreHistory
 from flexmap.gateway.metrics import Metrics
 from flexmap.gateway.secrets import Secret
@@ -151,7 +151,13 @@ class Service:
         gateway.resume(list(last.values()))
         for section in config.sources:
             gateway.add_source(section.name, self._source(section, last, store), section.max_age)
-        dlms = DlmsFace(self._reactor, config.site, self._dlms(), store=store, on_command=gateway.command)
+        dlms = DlmsFace(
+            self._reactor,
+            config.site,
+            dlms_settings(config, self._secrets),
+            store=store,
+            on_command=gateway.command,
+        )
         engine = mms_engines.engine(config.mms.engine)
         address = (config.mms.host, config.mms.port)
         self._faces = {"dlms": dlms, "mms": MmsFace(engine, config.site, scl, address, gateway.command)}
@@ -245,17 +251,6 @@ class Service:
         except ConfigurationError as error:
             raise ConfigurationError(error.what, where=f"{where} {error.where}", remedy=error.remedy) from None
         return SimulationSource(section.name, model, self._reactor, seed=section.seed)
-
-    def _dlms(self) -> DlmsSettings:
-        section = self._config.dlms
-        return DlmsSettings(
-            host=section.host,
-            port=section.port,
-            system_title=bytes.fromhex(section.system_title),
-            clients=tuple(client_profile(client, self._secrets) for client in section.client),
-            idle_timeout=section.idle_timeout,
-            max_connections=section.max_connections,
-        )
 
     def _serve_web(self) -> None:
         endpoint = self._config.web.endpoint

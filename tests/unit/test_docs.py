@@ -10,6 +10,7 @@ import pytest
 
 from flexmap.cli.main import cli
 from flexmap.faces.libiec61850.limits import check_limits
+from flexmap.gateway import concentrator_config
 from flexmap.gateway import config as configuration
 from flexmap.gateway.config import (
     ConcentratorSection,
@@ -24,6 +25,7 @@ from flexmap.gateway.config import (
     WebSection,
 )
 from flexmap.gateway.demo import CLIENTS, SECRETS, DemoOptions, write_config
+from flexmap.gateway.dlms_listeners import HdlcSerial, HdlcTcp, WrapperTcp, WrapperUdp
 from flexmap.mapping.table import load as load_table
 from flexmap.model import ConfigurationError, EventCode, Site
 from flexmap.scl import check
@@ -85,6 +87,7 @@ SECTIONS = {
     "`[site]`": (SiteSection,),
     "`[mms]`": (MmsSection,),
     "`[dlms]`": (DlmsSection, DlmsClient),
+    "`[[dlms.listener]]`": (WrapperTcp, WrapperUdp, HdlcSerial, HdlcTcp),
     "`[store]`": (StoreSection,),
     "`[web]`": (WebSection,),
     "`[[source]]`": (SimulationSection,),
@@ -100,7 +103,7 @@ def options(struct):
             yield field.name, None
         elif isinstance(field.default, RetentionSection):
             yield from ((f"retention.{name}", value) for name, value in options(RetentionSection))
-        elif field.default_factory is msgspec.NODEFAULT and field.name not in {"client", "retention"}:
+        elif field.default_factory is msgspec.NODEFAULT and field.name not in {"client", "listener", "retention"}:
             yield field.name, field.default
 
 
@@ -181,6 +184,18 @@ def test_as_many_meters_as_the_help_says():
     check_limits(demo_site(most))
     with pytest.raises(ConfigurationError):
         check_limits(demo_site(most + 1))
+
+
+def test_the_concentrators_page_has_every_option_with_its_default():
+    options = {field.name: field.default for field in msgspec.structs.fields(concentrator_config.Section)}
+    written = {cells[0]: cells[1] for cells in rows(section(page("concentrator.md"), "Run one"))}
+    assert written.pop("port") == "–"
+    assert options.pop("port") == ()
+    assert {name: text.strip("`").strip('"') for name, text in written.items()} == {
+        name: str(default) for name, default in options.items()
+    }
+    flags = {option.name for option in cli.commands["concentrator"].params}
+    assert options.keys() | {"port"} <= flags
 
 
 def test_the_concentrators_page_has_every_command_and_error_of_the_shell():

@@ -41,7 +41,7 @@ class Rig:
         model = SiteModel([(METER, SITE.type_of(METER))], sample_load(), SimulationSettings())
         self.source = SimulationSource("sim", model, self.clock)
         self.gateway.add_source("sim", self.source, 5.0)
-        settings = DlmsSettings(host="127.0.0.1", port=0, system_title=b"FMX00001", clients=(READER,))
+        settings = DlmsSettings(ports=(), system_title=b"FMX00001", clients=(READER,))
         self.face = DlmsFace(self.clock, SITE, settings, store=self.store, on_command=self.gateway.command)
         self.gateway.add_face(self.face)
         self.gateway.start()

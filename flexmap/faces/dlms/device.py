@@ -19,6 +19,7 @@ from flexmap.faces.dlms.objects import (
     PointSlots,
     event_code_name,
 )
+from flexmap.faces.dlms.ports import PortObject
 from flexmap.faces.interface import OnCommand
 from flexmap.model import (
     Command,
@@ -173,7 +174,9 @@ class ManagementDevice(LogicalDevice):
                 self.values[self.schema.slot(*attribute)] = value
 
 
-def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]) -> ManagementDevice:
+def management_device(
+    site: Site, system_title: bytes, now_ms: Callable[[], int], ports: Sequence[PortObject] = ()
+) -> ManagementDevice:
     """Return the gateway's own logical device: clock, identity, the SAP assignment of all meters, coordinators."""
     far = dict.fromkeys(meter.source for meter in site.meters if site.type_of(meter).channel)
     channels = {source: channel for channel, source in enumerate(far)}
@@ -184,6 +187,7 @@ def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]
         classes.data(classes.LOGICAL_DEVICE_NAME_LN, read=EVERYONE),
         classes.data(FIRMWARE_LN, read=EVERYONE),
         classes.sap_assignment(),
+        *(port.definition for port in ports),
         *(definition for channel in channels.values() for definition in g3_classes.definitions(channel)),
     ]
     device = ManagementDevice(MANAGEMENT_SAP, Schema(definitions), channels)
@@ -196,6 +200,9 @@ def management_device(site: Site, system_title: bytes, now_ms: Callable[[], int]
     device.values[slot(classes.SAP_ASSIGNMENT, classes.SAP_ASSIGNMENT_LN, 2)] = classes.sap_list(
         _logical_devices(site, name)
     )
+    for definition, values in ports:
+        for attribute, value in values.items():
+            device.values[slot(definition.class_id, definition.logical_name, attribute)] = value
     return device
 
 
