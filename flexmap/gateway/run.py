@@ -228,7 +228,8 @@ class Service:
             port = parse_port(section.port, "port")
             if port.path:
                 port = msgspec.structs.replace(port, path=str(self._config.resolve(port.path)))
-            settings = ConcentratorSettings(port, section.interval, section.depth)
+            password = self._secrets.get(section.name, Secret()).password
+            settings = ConcentratorSettings(port, section.interval, section.depth, password)
             source = ConcentratorSource(section.name, meters, settings, self._reactor, StoreHistory(store))
             self.metrics.add_concentrator(section.name, source.figures)
             return source

@@ -1,4 +1,4 @@
-"""Secrets of the DLMS clients: a TOML file of its own, readable by its owner alone.
+"""Secrets of the DLMS clients and of concentrators' shells: a TOML file of its own, readable by its owner alone.
 
 ::
 
@@ -6,6 +6,9 @@
     password = "…"                            # authentication = "lls"
     encryption_key = "32 hexadecimal digits"  # global unicast encryption key, GUEK
     authentication_key = "32 hexadecimal digits"  # global authentication key, GAK
+
+    [street]                                  # name of a [[source]] of kind "concentrator"
+    password = "…"                            # where its shell on TCP wants a login
 """
 
 from __future__ import annotations
@@ -18,14 +21,14 @@ from pathlib import Path
 
 import msgspec
 
-from flexmap.gateway.config import Config, DlmsClient
+from flexmap.gateway.config import ConcentratorSection, Config, DlmsClient
 from flexmap.model import ConfigurationError
 
 KEY_OCTETS = 16
 
 
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one client must prove to know. Never logged, never shown."""
+    """What one client must prove to know, or prove to a shell. Never logged, never shown."""
 
     password: str = ""
     encryption_key: str = ""
@@ -40,25 +43,39 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load(config: Config) -> dict[str, Secret]:
-    """Return the secrets of the configuration's clients, by client name.
+    """Return the secrets of the configuration's clients and sources, by their names.
 
     Raises ConfigurationError if the file is missing, open to others, or lacks what a client needs.
     """
     needed = [client for client in config.dlms.client if client.authentication != "none"]
-    if not needed:
-        return {}
     path = config.resolve(config.dlms.secrets)
-    remedy = f"client '{needed[0].name}' needs it; `flexmap demo --write-config` writes one with fresh keys"
+    if not needed and not (path.exists() and _shells(config)):
+        return {}
+    name = needed[0].name if needed else ""
+    remedy = f"client '{name}' needs it; `flexmap demo --write-config` writes one with fresh keys"
     text = read_private(path, remedy)
     try:
         found = msgspec.toml.decode(text, type=dict[str, Secret])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         remedy = "docs/configuration.md, 'The secrets file', describes the form"
         raise ConfigurationError(str(error), where=str(path), remedy=remedy) from None
+    both = _shells(config) & {client.name for client in needed} & found.keys()
+    if both:
+        what = "is the name of a client and of a source"
+        raise ConfigurationError(what, where=f"{path}: [{min(both)}]", remedy="give the source another name")
     for client in needed:
         _check(client, found.get(client.name, Secret()), f"{path}: [{client.name}]")
     _check_apart(needed, found, path)
     return found
+
+
+def _shells(config: Config) -> set[str]:
+    """Return the names of the sources whose shell may want a login."""
+    return {
+        source.name
+        for source in config.sources
+        if isinstance(source, ConcentratorSection) and source.port.startswith("tcp:")
+    }
 
 
 def read_private(path: Path, remedy: str) -> bytes:

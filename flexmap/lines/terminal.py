@@ -131,6 +131,6 @@ def cause(error: Exception) -> object:
     """Return why a port cannot be opened, for people to read."""
     if isinstance(error, CannotListenError):
         return error.socketError
-    if isinstance(error, termios.error):
+    if isinstance(error, termios.error) or getattr(error, "errno", None) == errno.ENOTTY:
         return "it is no serial line"
     return getattr(error, "strerror", None) or error

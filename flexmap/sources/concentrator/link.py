@@ -13,10 +13,13 @@ from twisted.python.failure import Failure
 from flexmap.model import RemoteError
 from flexmap.sources.interface import Clock, DelayedCall
 from flexmap.stcomet import mnsh
-from flexmap.stcomet.mnsh import Line, LineSplitter, Mark, MnshError
+from flexmap.stcomet.login import proof
+from flexmap.stcomet.mnsh import ErrorCode, Line, LineSplitter, Mark, MnshError
 
 REPLY_TIMEOUT = 180.0
 """Seconds: the concentrator itself gives a meter up much earlier."""
+HELLO_TIMEOUT = 15.0
+"""Seconds for what it answers by itself."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -111,6 +114,24 @@ class Link(Protocol):
         self._waiting[tag] = _Waiting(answer, timer)
         self._write(mnsh.request_line(command, *arguments, tag=tag))
         return answer
+
+    def hello(self, password: str) -> Deferred[Reply]:
+        """Ask for the shell's version, and log in where that is due; fires with the version's reply."""
+        version = self.ask("SYS VERSION", timeout=HELLO_TIMEOUT)
+        return version.addCallback(self._log_in, password)
+
+    def _log_in(self, version: Reply, password: str) -> Reply | Deferred[Reply]:
+        if version.end.fields.get("login") != "due":
+            return version
+        if not password:
+            raise ShellError(ErrorCode.LOGIN, "the shell wants a login, and there is no password for it")
+
+        def answer(challenge: Reply) -> Deferred[Reply]:
+            nonce = challenge.end.fields.get("nonce", "")
+            return self.ask("SYS LOGIN", proof(password, nonce).hex(), timeout=HELLO_TIMEOUT)
+
+        challenge = self.ask("SYS CHALLENGE", timeout=HELLO_TIMEOUT)
+        return challenge.addCallback(answer).addCallback(lambda _: version)
 
     def close(self) -> None:
         """Let go of the line."""

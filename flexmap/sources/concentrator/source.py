@@ -37,7 +37,6 @@ _log = Logger(namespace="flexmap.concentrator")
 
 ABREAST = 2
 """Reads under way at a time: the concentrator itself does not ask more meters at once."""
-HELLO_TIMEOUT = 15.0
 LEARN_SECONDS = 60.0
 BACK_OFF = (1.0, 30.0)
 """Seconds until the line is tried again, doubled by each failure."""
@@ -70,6 +69,12 @@ class Settings(msgspec.Struct, frozen=True):
     """Seconds between two turns of a meter, if the power line has the time."""
     depth: int = 3600
     """Records in the meters' ring buffers."""
+    password: str = ""
+    """For shells that want a login."""
+
+    def __repr__(self) -> str:
+        """Keep the password out of logs."""
+        return f"Settings(port={self.port}, interval={self.interval}, depth={self.depth})"
 
 
 class ConcentratorSource:
@@ -160,7 +165,7 @@ class ConcentratorSource:
             link.close()
             return
         self._link = link
-        answer = link.ask("SYS VERSION", timeout=HELLO_TIMEOUT)
+        answer = link.hello(self._settings.password)
         answer.addCallbacks(self._hello, self._broken)
 
     def _hello(self, reply: Reply) -> None:

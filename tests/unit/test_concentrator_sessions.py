@@ -1,0 +1,116 @@
+"""Sessions of a shell on transports: login from the gateway's side, its deadline, users who read nothing."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from stcomet_pan import DelayPan
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from flexmap.gateway.concentrator_session import LOGIN_SECONDS, MOST_UNREAD, Session
+from flexmap.sources.concentrator.link import Link, ShellError
+from flexmap.sources.concentrator.port import Port
+from flexmap.sources.concentrator.source import Settings
+from flexmap.stcomet.concentrator import Concentrator
+from flexmap.stcomet.login import Guard
+
+PASSWORD = "correct horse battery"
+
+
+class Network(StringTransport):
+    """A TCP transport: what is written comes to the other protocol at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.other = None
+        self.aborted = False
+        self.dataBuffer = b""
+
+    def write(self, data):
+        super().write(data)
+        if self.other is not None:
+            self.other.dataReceived(data)
+
+    def abortConnection(self):
+        self.aborted = True
+
+    def setTcpKeepAlive(self, on):
+        self.keep_alive = on
+
+
+class Time:
+    """Stands for the time of a process whose line is simulated."""
+
+    def catch_up(self):
+        pass
+
+    def go_on(self):
+        pass
+
+
+class Bench:
+    """A guarded session and a gateway's link to it."""
+
+    def __init__(self, password=PASSWORD):
+        self.clock = Clock()
+        pan = DelayPan(1)
+        core = pan.user = Concentrator(pan, pan.time, 0)
+        guard = Guard(password, self.clock.seconds, random.Random(2).randbytes) if password else None
+        self.session = Session(self.clock, core, Time(), guard)
+        self.wire, self.back = Network(), Network()
+        self.session.makeConnection(self.wire)
+        self.link = Link(self.clock, 0, lambda link: None, lambda: None, lambda line: None)
+        self.link.makeConnection(self.back)
+        self.wire.other, self.back.other = self.link, self.session
+
+
+def test_the_link_logs_in_where_that_is_due():
+    bench = Bench()
+    replies = []
+    bench.link.hello(PASSWORD).addCallback(replies.append)
+    assert replies[0].end.fields["login"] == "due"
+    bench.link.ask("SYS TIME").addCallback(replies.append)
+    assert "time" in replies[1].end.fields
+    assert PASSWORD.encode() not in bench.back.value()
+
+
+def test_the_link_does_without_where_none_is_due():
+    bench = Bench(password="")
+    replies = []
+    bench.link.hello("").addCallback(replies.append)
+    assert "login" not in replies[0].end.fields
+    assert b"CHALLENGE" not in bench.back.value()
+
+
+@pytest.mark.parametrize(
+    ("password", "text"), [("", "there is no password"), ("another password", "proof is wrong")]
+)
+def test_the_link_says_why_it_cannot_log_in(password, text):
+    bench = Bench()
+    failures = []
+    bench.link.hello(password).addErrback(failures.append)
+    failures[0].trap(ShellError)
+    assert failures[0].value.code == "LOGIN"
+    assert text in failures[0].getErrorMessage()
+
+
+def test_who_does_not_log_in_goes_and_who_does_stays():
+    idle, logged_in = Bench(), Bench()
+    logged_in.link.hello(PASSWORD)
+    for bench in (idle, logged_in):
+        assert bench.wire.keep_alive
+        bench.clock.advance(LOGIN_SECONDS + 1)
+    assert (idle.wire.aborted, logged_in.wire.aborted) == (True, False)
+
+
+def test_a_connection_that_reads_nothing_is_ended():
+    bench = Bench()
+    bench.wire.dataBuffer = bytes(MOST_UNREAD)
+    bench.session.dataReceived(b"SYS VERSION\r\n")
+    assert bench.wire.aborted
+
+
+def test_the_password_is_in_no_log():
+    assert PASSWORD not in repr(Settings(Port("tcp"), password=PASSWORD))
