@@ -23,8 +23,9 @@ from flexmap.sources.simulation.noise import generator
 from flexmap.sources.simulation.settings import SimulationSettings
 from flexmap.sources.simulation.site import SiteModel
 from flexmap.stcomet.app import DATA_PORT, Datagram
+from flexmap.stcomet.clock import Clock, ClockState
 from flexmap.stcomet.meter import Meter as StcometMeter
-from flexmap.stcomet.metro import MeterIdentity
+from flexmap.stcomet.metro import EventLogState, MeterIdentity
 from flexmap.stcomet.metrology import DEPTH, Metrology
 from flexmap.stcomet.record import Layout, Record
 
@@ -32,6 +33,10 @@ OUI = bytes.fromhex("02464d")
 """First octets of a simulated device's EUI-64: locally administered."""
 COUNTER_MARGIN = 100_000
 """Frames that a node has at most sent since its counter was kept."""
+CRYSTAL = 20.0
+"""Millionths that a meter's crystal is off at most (a common tolerance; C)."""
+CLOCK_ERROR = 300.0
+"""Milliseconds that the clock of a new meter is off at most."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -44,6 +49,9 @@ class Kept(msgspec.Struct, frozen=True):
     cover_openings: int
     frame_counter: int
     membership: Membership | None = None
+    clock: ClockState | None = None
+    log: EventLogState | None = None
+    """The event log, where it has grown since the frame before, and once in each of the ring buffer's depths."""
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -79,6 +87,8 @@ class Street:
         self.nodes: dict[str, Node] = {}
         self.meters: dict[str, StcometMeter] = {}
         self._taken: dict[str, int] = {}
+        self._logged: dict[str, tuple[int, int]] = {}
+        """What of each event log was kept last: the number of the event to come, and when."""
         for number, ((meter, _type), spot) in enumerate(zip(meters, spots, strict=True), start=1):
             own = None if last is None else last.meters.get(meter.id)
             eui64 = OUI + number.to_bytes(5, "big")
@@ -86,13 +96,24 @@ class Street:
             draw = generator(settings.seed, meter.id, "node", counter)
             connection = Connection(spot.place, frame_counter=counter)
             node = self.nodes[meter.id] = Node.device(medium, eui64, draw, psk, at=connection)
-            self._meter(meter, feed, node, own)
+            logs = [frame.meters[meter.id].log for frame in kept if meter.id in frame.meters]
+            log = next((log for log in reversed(logs) if log is not None), None)
+            self._meter(meter, feed, node, own, log=log, seed=settings.seed)
             for frame in kept:
                 for record in frame.records.get(meter.id, ()):
                     self.meters[meter.id].metrology.ring.append(record)
             self._taken[meter.id] = self.meters[meter.id].metrology.next_sequence
 
-    def _meter(self, meter: Meter, feed: SiteFeed, node: Node, kept: Kept | None) -> None:
+    def _meter(
+        self,
+        meter: Meter,
+        feed: SiteFeed,
+        node: Node,
+        kept: Kept | None,
+        *,
+        log: EventLogState | None,
+        seed: int,
+    ) -> None:
         own = feed.meter(meter.id)
         layout = Layout.THREE_PHASE if feed.model.meters[meter.id].three_phase else Layout.SINGLE_PHASE
         registers = kept.registers if kept else own.registers()
@@ -106,7 +127,14 @@ class Street:
         identity = MeterIdentity(
             meter.identity.get("serial-number", meter.id), meter.id, meter.identity.get("firmware", "")
         )
-        made = self.meters[meter.id] = StcometMeter(metrology, own, identity, transmit)
+        draw = generator(seed, meter.id, "crystal")
+        clock = Clock(
+            kept.clock if kept else None,
+            drift=draw.uniform(-CRYSTAL, CRYSTAL),
+            error=draw.uniform(-CLOCK_ERROR, CLOCK_ERROR),
+            time=lambda: self._time.seconds() * 1000,
+        )
+        made = self.meters[meter.id] = StcometMeter(metrology, own, identity, transmit, clock=clock, log=log)
         node.udp.bind(
             DATA_PORT, lambda short, port, octets: made.receive(Datagram(short, port, DATA_PORT, octets))
         )
@@ -145,7 +173,11 @@ class Street:
         return Frame(self._kept_up_to, {name: self._keep(name) for name in self.meters}, records)
 
     def _keep(self, name: str) -> Kept:
-        metrology, node, model = self.meters[name].metrology, self.nodes[name], self._model.meters[name]
+        meter, node, model = self.meters[name], self.nodes[name], self._model.meters[name]
+        metrology = meter.metrology
+        logged = meter.next_event, (self._kept_up_to or 0) // DEPTH
+        log = meter.event_log if self._logged.get(name) != logged else None
+        self._logged[name] = logged
         return Kept(
             tuple(map(tuple, metrology.registers)),
             metrology.next_sequence,
@@ -154,6 +186,8 @@ class Street:
             model.cover_openings,
             node.frame_counter,
             node.boot.membership(),
+            meter.time.state(),
+            log,
         )
 
 

@@ -10,8 +10,10 @@ import msgspec
 
 from flexmap.model import LocalError, RemoteError
 from flexmap.stcomet import firmware, payload
+from flexmap.stcomet.clock import Clock
 from flexmap.stcomet.payload import (
     BreakerRequest,
+    ClockReply,
     ClockRequest,
     CommandReply,
     Operation,
@@ -67,8 +69,15 @@ class Services(Protocol):
     def clock(self) -> int:
         """Return the meter's clock in ms since 1970."""
 
-    def set_clock(self, time: int) -> bool:
-        """Set the clock; return False if it was right already."""
+    @property
+    def time(self) -> Clock:
+        """The clock itself."""
+
+    def adjust_clock(self, base: int, by: int) -> bool:
+        """Adjust the clock by ms, if it was adjusted ``base`` times before; return whether it was done.
+
+        Raises LocalError if it cannot be.
+        """
 
 
 class Tcpip:
@@ -175,8 +184,10 @@ class App:
         except PayloadError:
             self._refuse(datagram)
             return
-        if isinstance(message, BreakerRequest | ClockRequest):
+        if isinstance(message, BreakerRequest):
             self._once(datagram, message)
+        elif isinstance(message, ClockRequest):
+            self._answer(datagram, payload.encode(self._clock(message)), priority=True)
         elif isinstance(message, payload.Request):
             self._send(Task.METRO, MessageId.X_METRO_GET_DATA, (datagram, message))
         else:
@@ -199,7 +210,7 @@ class App:
             reason = Reason.OPERATION
         self._answer(datagram, payload.encode(Refusal(number, reason)))
 
-    def _once(self, datagram: Datagram, request: BreakerRequest | ClockRequest) -> None:
+    def _once(self, datagram: Datagram, request: BreakerRequest) -> None:
         """Act on a command; one that comes again gets the reply that it got."""
         key = (datagram.peer, datagram.peer_port, datagram.octets)
         octets = self._replies.get(key)
@@ -209,19 +220,27 @@ class App:
                 self._replies.popitem(last=False)
         self._answer(datagram, octets, priority=True)
 
-    def _act(self, request: BreakerRequest | ClockRequest) -> CommandReply:
+    def _act(self, request: BreakerRequest) -> CommandReply:
         services = self._services
-        operation = Operation.CLOCK if isinstance(request, ClockRequest) else Operation.BREAKER
+        if request.valid_until and services.clock() > request.valid_until * 1000:
+            return CommandReply(request.id, Result.REFUSED, "the command came too late")
         try:
-            if isinstance(request, ClockRequest):
-                moved = services.set_clock(request.time)
-            elif request.valid_until and services.clock() > request.valid_until * 1000:
-                return CommandReply(request.id, operation, Result.REFUSED, "the command came too late")
-            else:
-                moved = services.operate(request.close)
+            moved = services.operate(request.close)
         except LocalError as error:
-            return CommandReply(request.id, operation, Result.REFUSED, str(error))
-        return CommandReply(request.id, operation, Result.DONE if moved else Result.UNCHANGED)
+            return CommandReply(request.id, Result.REFUSED, str(error))
+        return CommandReply(request.id, Result.DONE if moved else Result.UNCHANGED)
+
+    def _clock(self, request: ClockRequest) -> ClockReply:
+        """Adjust the clock, or not; in any case tell how it stands now, so that the request may be sent again."""
+        services, result = self._services, Result.UNCHANGED
+        if request.adjustment:
+            try:
+                if services.adjust_clock(request.base, request.adjustment):
+                    result = Result.DONE
+            except LocalError:
+                result = Result.REFUSED
+        clock = services.time
+        return ClockReply(request.id, result, services.clock(), round(clock.pending), clock.adjustments)
 
     def _data(self, data: Any) -> None:
         if isinstance(data, Data):

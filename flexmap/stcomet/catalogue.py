@@ -125,8 +125,12 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "APP",
         "CLOCK",
-        (_METER, Parameter("time", "seconds since 1970")),
-        "Set a meter's clock, in seconds since 1970.",
+        (
+            _METER,
+            Parameter("time", "seconds since 1970, now"),
+            Parameter("milliseconds", "and of that second", most=999),
+        ),
+        "Measure how far a meter's clock is off a time, and adjust it if it is.",
     ),
     Command("PLC", "TOPOLOGY", (), "Each meter's route: hops, next hop, route cost."),
     Command("PLC", "STATUS", (_METER,), "Link and requests of one meter: LQI, hops, route cost, retries."),

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from flexmap.stcomet import catalogue, commands_firmware, commands_network, mnsh, payload
+from flexmap.stcomet import catalogue, commands_clock, commands_firmware, commands_network, mnsh, payload
 from flexmap.stcomet.call import Answer, Call, Session
 from flexmap.stcomet.concentrator import Concentrator, event_fields
 from flexmap.stcomet.mnsh import ErrorCode, MnshError
 from flexmap.stcomet.payload import (
     BreakerRequest,
-    ClockRequest,
     CommandReply,
     Events,
     EventsRequest,
@@ -170,11 +169,6 @@ def _breaker(call: Call) -> None:
     call.ask(call.meter(), lambda number: BreakerRequest(number, close, until), _commanded(call), priority=True)
 
 
-def _clock(call: Call) -> None:
-    build = lambda number: ClockRequest(number, call.number(1) * 1000)  # noqa: E731
-    call.ask(call.meter(), build, _commanded(call), priority=True, repeat=False)
-
-
 def _commanded(call: Call) -> Callable[[Reply], object]:
     def done(reply: Reply) -> None:
         if not isinstance(reply, CommandReply):
@@ -200,7 +194,7 @@ HANDLERS: dict[tuple[str, str], Callable[[Call], None]] = {
     ("APP", "READ"): _read,
     ("APP", "EVENTS"): _events,
     ("APP", "BREAKER"): _breaker,
-    ("APP", "CLOCK"): _clock,
+    **commands_clock.HANDLERS,
     **commands_network.HANDLERS,
     **commands_firmware.HANDLERS,
 }

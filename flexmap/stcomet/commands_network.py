@@ -35,6 +35,9 @@ def _status(call: Call) -> None:
         if route.reverse_lqi is not None:
             fields["lqi_reverse"] = route.reverse_lqi
     fields |= msgspec.structs.asdict(call.concentrator.requests.of(member.short_address))
+    clock = call.concentrator.clocks.get(member.eui64)
+    if clock is not None:
+        fields["clock_offset_ms"] = clock.offset_ms
     call.answer.ok(**fields)
 
 

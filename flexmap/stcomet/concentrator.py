@@ -12,6 +12,7 @@ import msgspec
 
 from flexmap.model import FlexmapError
 from flexmap.stcomet import mnsh, payload
+from flexmap.stcomet.clock import ClockReading
 from flexmap.stcomet.images import Shelf
 from flexmap.stcomet.mnsh import ErrorCode, Mark, MnshError
 from flexmap.stcomet.pan import Member, Pan, Rekeyed, Scheduler
@@ -53,6 +54,8 @@ class Concentrator:
         """Sequence number of the first record that GET_DATA_STREAM has not yet given, by EUI-64."""
         self.shelf = shelf or Shelf()
         self.updates = Updates(self.shelf, pan, self.requests, scheduler, self._updated)
+        self.clocks: dict[str, ClockReading] = {}
+        """How far meters' clocks were found to be off last, by EUI-64."""
         self.rekeying: Rekeying | None = None
         """The last re-keying since the start."""
         self._listeners: list[Callable[[str], object]] = []

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flexmap.model import LocalError
 from flexmap.stcomet.app import App, Datagram, Parser, Tcpip
+from flexmap.stcomet.clock import Clock
 from flexmap.stcomet.firmware import Binary, Firmware
-from flexmap.stcomet.metro import MeterIdentity, Metro
+from flexmap.stcomet.metro import EventLogState, MeterIdentity, Metro
 from flexmap.stcomet.metrology import Feed, Metrology
+from flexmap.stcomet.record import Status
 from flexmap.stcomet.rtos import Message, MessageId, Rtos, Task
-
-CLOCK_TOLERANCE = 2000
-"""Milliseconds that the clock may be off without being set: a correction of less would double or skip seconds for
-no more than the time that the message was on its way."""
 
 Transmit = Callable[[Datagram], object]
 
@@ -31,17 +28,26 @@ class Meter:
         identity: MeterIdentity,
         transmit: Transmit,
         *,
-        clock_error: int = 0,
+        clock: Clock | None = None,
+        log: EventLogState | None = None,
     ) -> None:
-        """Set up; ``clock_error`` is what the clock is off at the start, in ms."""
+        """Set up; without a clock of its own the meter has one that moves with its ticks."""
         self._feed = feed
         self._transmit = transmit
-        self._offset = clock_error
-        self._doubtful = True
-        self._now = 0
+        self.time = clock or Clock()
         self.rtos = Rtos()
-        self._metro = Metro(self.rtos, metrology, feed, identity, self.clock)
+        self._metro = Metro(self.rtos, metrology, feed, identity, self.clock, log=log or EventLogState())
         self.firmware = Firmware(self.rtos, self._enter)
+
+    @property
+    def event_log(self) -> EventLogState:
+        """The event log, to be kept over a restart."""
+        return self._metro.event_log
+
+    @property
+    def next_event(self) -> int:
+        """Number of the event to come."""
+        return self._metro.next_event
 
     @property
     def metrology(self) -> Metrology:
@@ -50,8 +56,11 @@ class Meter:
 
     def tick(self, second: int) -> None:
         """Begin a second (of the world's time): the METRO timer fires."""
-        self._now = second * 1000
-        self.rtos.send(Task.METRO, MessageId.X_METRO_TIMER, (second, self.clock() // 1000, self._doubtful))
+        shown = self.time.tick(second * 1000)
+        stamp, changed = self.time.stamps.next(shown)
+        flags = Status.CLOCK_DOUBTFUL * self.time.doubtful | Status.CLOCK_CHANGED * changed
+        off = round(shown) - second * 1000
+        self.rtos.send(Task.METRO, MessageId.X_METRO_TIMER, (second, stamp, flags, off))
         self.rtos.run()
         self.firmware.tick()
 
@@ -82,18 +91,18 @@ class Meter:
 
     def clock(self) -> int:
         """Return the meter's clock in ms since 1970."""
-        return self._now + self._offset
+        return int(self.time.now())
 
-    def set_clock(self, time: int) -> bool:
-        """Set the clock; return False if it was right already."""
-        if not 0 <= time < 2**32 * 1000:
-            raise LocalError(f"{time} ms is no time that records can carry")
-        self._doubtful = False
-        before = self.clock()
-        if abs(time - before) < CLOCK_TOLERANCE:
+    def adjust_clock(self, base: int, by: int) -> bool:
+        """Adjust the clock by so many ms, if ``base`` adjustments were made before; return whether it was done.
+
+        Raises LocalError if it cannot be. A step is written into the event log; what is slewed is not.
+        """
+        if base != self.time.adjustments:
             return False
-        self._offset += time - before
-        self._metro.log_clock(before, time)
+        before = self.clock()
+        if self.time.adjust(base, by) is not None:
+            self._metro.log_clock(before, self.clock())
         return True
 
     def _enter(self, binary: Binary) -> None:

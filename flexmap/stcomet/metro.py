@@ -40,11 +40,26 @@ class MeterIdentity(msgspec.Struct, frozen=True):
     firmware: str = ""
 
 
+class EventLogState(msgspec.Struct, frozen=True, array_like=True):
+    """An event log as it is kept over a restart."""
+
+    first: int = 0
+    """Number of the oldest event that is still there."""
+    events: tuple[MeterEvent, ...] = ()
+
+
 class Metro:
     """METRO task."""
 
     def __init__(
-        self, rtos: Rtos, metrology: Metrology, feed: Feed, identity: MeterIdentity, clock: Callable[[], int]
+        self,
+        rtos: Rtos,
+        metrology: Metrology,
+        feed: Feed,
+        identity: MeterIdentity,
+        clock: Callable[[], int],
+        *,
+        log: EventLogState,
     ) -> None:
         """``clock`` gives the meter's time in ms."""
         self._send = rtos.send
@@ -53,9 +68,14 @@ class Metro:
         self._identity = identity
         self._clock = clock
         self.display = Display(metrology.layout)
-        self.events: list[MeterEvent] = []
-        self.first_event = 0
+        self.events = list(log.events)
+        self.first_event = log.first
         """Number of the oldest event that is still there."""
+
+    @property
+    def event_log(self) -> EventLogState:
+        """The log, to be kept."""
+        return EventLogState(self.first_event, tuple(self.events))
 
     @property
     def next_event(self) -> int:
@@ -65,18 +85,24 @@ class Metro:
     def __call__(self, message: Message) -> None:
         """Take a message."""
         if message.id is MessageId.X_METRO_TIMER:
-            second, time, doubtful = message.payload
-            self.display.refresh(self.metrology.second(second, time, doubtful=doubtful))
-            self.collect()
+            self._second(*message.payload)
         elif message.id is MessageId.X_METRO_GET_DATA:
             self._get(*message.payload)
         elif message.id is MessageId.X_METRO_BUTTON:
             self.display.press(message.payload)
 
-    def collect(self) -> None:
-        """Take the feed's events into the log, and tell APP."""
+    def _second(self, second: int, time: int | None, flags: int, off: int) -> None:
+        """Measure a second; ``time`` is what its record bears, None if none may; the clock is ``off`` ms."""
+        if time is None:
+            self.metrology.unrecorded(second)
+        else:
+            self.display.refresh(self.metrology.second(second, time, flags))
+        self.collect(off)
+
+    def collect(self, off: int = 0) -> None:
+        """Take the feed's events into the log, their times put on by ``off`` ms, and tell APP."""
         for event in self._feed.take_events():
-            self.log(event)
+            self.log(msgspec.structs.replace(event, time=max(event.time + off, 0)))
 
     def log(self, event: Event) -> None:
         """Write an event down, and tell APP."""
@@ -89,7 +115,7 @@ class Metro:
         self._send(Task.APP, MessageId.X_APP_METRO_EVENT, Events(number & 0xFFFF, number, (noted,), unasked=True))
 
     def log_clock(self, before: int, after: int) -> None:
-        """Write down that the clock was set."""
+        """Write down that the clock was set from one time to another, in ms."""
         for time, code in ((before, EventCode.CLOCK_ADJUSTED_OLD), (after, EventCode.CLOCK_ADJUSTED_NEW)):
             self.log(Event("", time, EventLog.STANDARD, code))
 

@@ -12,7 +12,7 @@ import msgspec
 
 from flexmap.model import Event, LocalError, RemoteError
 from flexmap.stcomet.phasors import THIRD, crossing, lag
-from flexmap.stcomet.record import ENERGIES, Layout, Record, Slots, State, Status
+from flexmap.stcomet.record import ENERGIES, Layout, Record, Slots, State
 from flexmap.stcomet.stpm34 import Chip, Measured, PhaseInput, Reader
 
 UNIT = 3_600_000
@@ -179,15 +179,14 @@ class Metrology:
         """Sequence number of the record to come."""
         return self._sequence
 
-    def second(self, second: int, time: int | None = None, *, doubtful: bool = False) -> Record:
+    def second(self, second: int, time: int | None = None, flags: int = 0) -> Record:
         """Store the record of a second and count its energy: the record holds the energy up to its time.
 
-        ``time`` is what the meter's clock shows, if that is another second; ``doubtful`` marks it as never set.
+        ``time`` is what the meter's clock shows, if that is another second; ``flags`` say what is wrong with it.
         """
         reading = self._feed.measure(second)
         state = self._feed.state()
-        if doubtful:
-            state = State(state.status | Status.CLOCK_DOUBTFUL, state.breaker_operations, state.cover_openings)
+        state = State(state.status | flags, state.breaker_operations, state.cover_openings)
         energies = tuple(register // UNIT for part in self.registers for register in part)
         phases = self._phases(reading)
         measured = () if phases is None else self._values(reading.frequency, phases)
@@ -198,6 +197,12 @@ class Metrology:
         self._sequence += 1
         self.ring.append(record)
         return record
+
+    def unrecorded(self, second: int) -> None:
+        """Count the energy of a second that gets no record."""
+        phases = self._phases(self._feed.measure(second))
+        if phases is not None:
+            self._count(phases)
 
     def _phases(self, reading: Reading) -> list[Measured] | None:
         if reading.phases is None:

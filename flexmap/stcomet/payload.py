@@ -2,7 +2,7 @@
 
 The seed document leaves it open; this is flexmap's own definition, version 2, with a byte table in
 docs/flexmeter-payload.md. Numbers are big-endian. Each request carries an id that its reply repeats; reads move
-nothing, and a command that comes twice under one id acts once, so every request may be sent again.
+nothing, and a command that comes twice acts once, so every request may be sent again.
 """
 
 from __future__ import annotations
@@ -122,11 +122,13 @@ class BreakerRequest(msgspec.Struct, frozen=True):
 
 
 class ClockRequest(msgspec.Struct, frozen=True):
-    """Set the clock."""
+    """Tell how the clock stands, and adjust it."""
 
     id: int
-    time: int
-    """Milliseconds since 1970."""
+    base: int = 0
+    """How often it was adjusted before, below 65536; if it is not so the adjustment is left undone."""
+    adjustment: int = 0
+    """Milliseconds, on top of what is still to be slewed; 0 adjusts nothing."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -185,12 +187,24 @@ class Events(msgspec.Struct, frozen=True):
 
 
 class CommandReply(msgspec.Struct, frozen=True):
-    """Answer to BreakerRequest and ClockRequest."""
+    """Answer to BreakerRequest."""
 
     id: int
-    operation: Operation
     result: Result
     cause: str = ""
+
+
+class ClockReply(msgspec.Struct, frozen=True):
+    """Answer to ClockRequest: the clock as it stands when the reply leaves."""
+
+    id: int
+    result: Result
+    time: int
+    """Milliseconds since 1970."""
+    pending: int
+    """What is still to be slewed, in ms."""
+    adjustments: int
+    """How often it was adjusted, below 65536."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -201,7 +215,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 Request = IdentityRequest | ReadRequest | EventsRequest | BreakerRequest | ClockRequest
-Reply = Identity | Records | Events | CommandReply | Refusal
+Reply = Identity | Records | Events | CommandReply | ClockReply | Refusal
 Message = Request | Reply
 
 _READ = struct.Struct(">BIHH")
@@ -211,7 +225,8 @@ _IDENTITY = struct.Struct(">BIIIIQ")
 _RECORDS = struct.Struct(">BHIH")
 _EVENT_LIST = struct.Struct(">BIB")
 _EVENT = struct.Struct(">QBB")
-_TIME = struct.Struct(">Q")
+_ADJUSTMENT = struct.Struct(">Hq")
+_CLOCK = struct.Struct(">BQiH")
 _MORE, _LOST, _LAYOUT = 0x80, 0x40, 0x0F
 RECORDS_HEAD = HEADER.size + _RECORDS.size
 """Octets before the coded records of a reply."""
@@ -228,8 +243,8 @@ def encode(message: Message) -> bytes:
             return _head(Operation.EVENTS, number) + _EVENTS.pack(start, octets)
         case BreakerRequest(number, close, valid_until):
             return _head(Operation.BREAKER, number) + _BREAKER.pack(close, valid_until)
-        case ClockRequest(number, time):
-            return _head(Operation.CLOCK, number) + _TIME.pack(time)
+        case ClockRequest(number, base, adjustment):
+            return _head(Operation.CLOCK, number) + _ADJUSTMENT.pack(base, adjustment)
         case Identity():
             numbers = (
                 message.layout,
@@ -249,8 +264,10 @@ def encode(message: Message) -> bytes:
             operation = Operation.NOTIFY if unasked else Operation.EVENTS | _REPLY
             listed = b"".join(_EVENT.pack(*msgspec.structs.astuple(event)) for event in events)
             return _head(operation, number) + _EVENT_LIST.pack(_MORE * more, first, len(events)) + listed
-        case CommandReply(number, operation, result, cause):
-            return _head(operation | _REPLY, number) + bytes((result,)) + _text(cause)
+        case CommandReply(number, result, cause):
+            return _head(Operation.BREAKER | _REPLY, number) + bytes((result,)) + _text(cause)
+        case ClockReply(number, result, time, pending, adjustments):
+            return _head(Operation.CLOCK | _REPLY, number) + _CLOCK.pack(result, time, pending, adjustments)
         case Refusal(number, reason):
             return _head(Operation.REFUSAL, number) + bytes((reason,))
 
@@ -344,7 +361,7 @@ def _breaker_request(number: int, body: bytes) -> Message:
 
 
 def _clock_request(number: int, body: bytes) -> Message:
-    return ClockRequest(number, *_TIME.unpack(body))
+    return ClockRequest(number, *_ADJUSTMENT.unpack(body))
 
 
 def _identity(number: int, body: bytes) -> Message:
@@ -381,10 +398,15 @@ def _notify(number: int, body: bytes) -> Message:
     return msgspec.structs.replace(events, unasked=True)
 
 
-def _command_reply(operation: Operation, number: int, body: bytes) -> Message:
+def _command_reply(number: int, body: bytes) -> Message:
     cause, rest = _take_text(body[1:])
     _end(rest)
-    return CommandReply(number, operation, Result(body[0]), cause)
+    return CommandReply(number, Result(body[0]), cause)
+
+
+def _clock_reply(number: int, body: bytes) -> Message:
+    result, time, pending, adjustments = _CLOCK.unpack(body)
+    return ClockReply(number, Result(result), time, pending, adjustments)
 
 
 def _refusal(number: int, body: bytes) -> Message:
@@ -402,8 +424,8 @@ _DECODERS = {
     Operation.IDENTITY | _REPLY: _identity,
     Operation.READ | _REPLY: _records_message,
     Operation.EVENTS | _REPLY: _events,
-    Operation.BREAKER | _REPLY: lambda number, body: _command_reply(Operation.BREAKER, number, body),
-    Operation.CLOCK | _REPLY: lambda number, body: _command_reply(Operation.CLOCK, number, body),
+    Operation.BREAKER | _REPLY: _command_reply,
+    Operation.CLOCK | _REPLY: _clock_reply,
     Operation.REFUSAL: _refusal,
 }
 

@@ -50,7 +50,9 @@ class Status(enum.IntFlag):
     """Open, ready for reconnection at the meter."""
     COVER_OPEN = 4
     CLOCK_DOUBTFUL = 8
-    """The clock was never set since the meter started."""
+    """The clock was never set."""
+    CLOCK_CHANGED = 16
+    """The clock has jumped before this record: its second does not follow the one before."""
 
 
 class State(msgspec.Struct, frozen=True, array_like=True):

@@ -8,6 +8,7 @@ from flexmap.g3.kernel import VirtualTime
 from flexmap.model import LocalError
 from flexmap.sources.simulation.feed import SiteFeed
 from flexmap.stcomet.app import DATA_PORT, Datagram
+from flexmap.stcomet.clock import Clock
 from flexmap.stcomet.concentrator import Concentrator
 from flexmap.stcomet.meter import Meter
 from flexmap.stcomet.metro import MeterIdentity
@@ -38,7 +39,8 @@ class DelayPan:
             layout = Layout.THREE_PHASE if name == "SUB" else Layout.SINGLE_PHASE
             metrology = Metrology(layout, own, registers=own.registers(), depth=depth)
             identity = MeterIdentity(f"SN{short}", f"SM_ID{short - 1}", "1.0.0")
-            self.meters[short] = Meter(metrology, own, identity, self._transmit(short))
+            clock = Clock(time=lambda: self.time.seconds() * 1000)
+            self.meters[short] = Meter(metrology, own, identity, self._transmit(short), clock=clock)
             self._members[short] = Member(f"{short:016x}", short, START)
         self.time.callLater(0, self._tick)
 

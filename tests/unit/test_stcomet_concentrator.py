@@ -107,10 +107,13 @@ def test_a_silent_meter_is_asked_again_then_told_silent(terminal):
 def test_a_clock_setting_is_not_repeated_when_it_is_out_of_date(terminal):
     terminal.pan.deaf.add(2)
     terminal.pan.sent.clear()
-    assert terminal.error(f"APP CLOCK SM_ID1 {START + 5000}") == "SILENT"
-    assert len(terminal.pan.sent) == 1
+    assert terminal.error(f"APP CLOCK SM_ID1 {START + 5000} 0") == "SILENT"
+    assert len({octets for _, _, octets, _ in terminal.pan.sent}) == len(terminal.pan.sent) == 4  # none repeated
     terminal.pan.deaf.clear()
-    assert terminal.reply(f"APP CLOCK SM_ID1 {START + 5000}")[0].fields == {"changed": "1"}
+    (told,) = terminal.reply(f"APP CLOCK SM_ID1 {START + 5000} 0")
+    assert int(told.fields["adjusted_ms"]) == -int(told.fields["offset_ms"]) > 4_900_000
+    (told,) = terminal.reply("PLC STATUS SM_ID1")
+    assert int(told.fields["clock_offset_ms"]) < -4_900_000
 
 
 def test_a_breaker_acts_once_however_often_it_is_told(terminal):

@@ -16,10 +16,8 @@ from flexmap.stcomet.metro import MeterIdentity
 from flexmap.stcomet.metrology import UNIT, Metrology
 from flexmap.stcomet.payload import (
     BreakerRequest,
-    ClockRequest,
     EventsRequest,
     IdentityRequest,
-    Operation,
     Origin,
     ReadRequest,
     Reason,
@@ -166,28 +164,8 @@ def test_breaker_refusals_tell_the_cause(bench):
     fixed = Bench(control_mode=0)
     fixed.run()
     refused = fixed.ask(BreakerRequest(31, False))
-    assert (refused.operation, refused.result) == (Operation.BREAKER, Result.REFUSED)
+    assert refused.result is Result.REFUSED
     assert "control mode 0" in refused.cause
-
-
-def test_clock():
-    bench = Bench()
-    bench.meter._offset = -90_000
-    bench.run(5)
-    doubtful = bench.ask(ReadRequest(1)).records[0]
-    assert doubtful.time == START + 4 - 90
-    assert doubtful.state.status & Status.CLOCK_DOUBTFUL
-    request = ClockRequest(5, (START + 4) * 1000 + 250)
-    assert bench.ask(request).result is Result.DONE
-    bench.run(30)
-    assert bench.ask(request).result is Result.DONE  # late copy: not set back
-    latest = bench.ask(ReadRequest(1)).records[0]
-    assert latest.time == START + 34
-    assert not latest.state.status & Status.CLOCK_DOUBTFUL
-    codes = [event.code for event in bench.ask(EventsRequest(1, 0)).events]
-    assert codes[-2:] == [EventCode.CLOCK_ADJUSTED_OLD, EventCode.CLOCK_ADJUSTED_NEW]
-    assert bench.ask(ClockRequest(6, bench.meter.clock() + 700)).result is Result.UNCHANGED
-    assert bench.ask(ClockRequest(7, 2**60)).result is Result.REFUSED
 
 
 def test_tampering_reaches_concentrator_log_and_records(bench):

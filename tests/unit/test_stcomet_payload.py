@@ -13,6 +13,7 @@ from flexmap.stcomet import codec, payload
 from flexmap.stcomet.bits import BitReader, BitWriter, Rice, read_long, write_long
 from flexmap.stcomet.payload import (
     BreakerRequest,
+    ClockReply,
     ClockRequest,
     CommandReply,
     Events,
@@ -20,7 +21,6 @@ from flexmap.stcomet.payload import (
     Identity,
     IdentityRequest,
     MeterEvent,
-    Operation,
     Origin,
     PayloadError,
     ReadRequest,
@@ -36,7 +36,7 @@ U16 = st.integers(0, 2**16 - 1)
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
 TEXT = st.text(max_size=60)
-STATE = st.builds(State, st.integers(0, 15), U16, U16)
+STATE = st.builds(State, st.integers(0, 31), U16, U16)
 
 
 @st.composite
@@ -66,7 +66,7 @@ MESSAGES = st.one_of(
     st.builds(ReadRequest, U16, st.sampled_from(Origin), U32, U16, U16),
     st.builds(EventsRequest, U16, U32, U16),
     st.builds(BreakerRequest, U16, st.booleans(), U32),
-    st.builds(ClockRequest, U16, U64),
+    st.builds(ClockRequest, U16, U16, st.integers(-(2**63), 2**63 - 1)),
     st.builds(Identity, U16, st.sampled_from(Layout), U32, U32, U32, U32, U64, TEXT, TEXT, TEXT),
     st.builds(
         Events,
@@ -76,9 +76,8 @@ MESSAGES = st.one_of(
         st.booleans(),
         st.booleans(),
     ),
-    st.builds(
-        CommandReply, U16, st.sampled_from((Operation.BREAKER, Operation.CLOCK)), st.sampled_from(Result), TEXT
-    ),
+    st.builds(CommandReply, U16, st.sampled_from(Result), TEXT),
+    st.builds(ClockReply, U16, st.sampled_from(Result), U64, st.integers(-(2**31), 2**31 - 1), U16),
     st.builds(Refusal, U16, st.sampled_from(Reason)),
     st.builds(
         lambda number, run, more, lost, event: Records(number, *run, more, lost, event),
@@ -178,10 +177,11 @@ def samples() -> list[bytes]:
         ReadRequest(2, Origin.TIME, 1_795_392_000, 600, 380),
         EventsRequest(3, 17),
         BreakerRequest(4, True, 1_795_392_000),
-        ClockRequest(5, 1_795_392_000_123),
+        ClockRequest(5, 3, -1_795_392_000_123),
+        ClockReply(5, Result.DONE, 1_795_392_000_123, -1500, 4),
         Identity(1, Layout.SINGLE_PHASE, 3600, 7, 9, 3, 1_795_392_000_123, "FM1", "Meter", "1.2"),
         Events(3, 17, (MeterEvent(1_795_392_000_123, 1, 40), MeterEvent(1_795_392_100_123, 1, 41)), True),
-        CommandReply(4, Operation.BREAKER, Result.REFUSED, "control mode 0"),
+        CommandReply(4, Result.REFUSED, "control mode 0"),
         Refusal(9, Reason.FORM),
         Records(2, Layout.SINGLE_PHASE, tuple(run[:30])),
         Records(2, Layout.SINGLE_PHASE, tuple(jump)),

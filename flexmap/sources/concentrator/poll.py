@@ -47,7 +47,7 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class _Meter:
-    __slots__ = ("busy", "due", "failures", "holes", "hurry", "newest")
+    __slots__ = ("busy", "due", "failures", "holes", "hurry", "met", "newest")
 
     def __init__(self) -> None:
         self.newest: int | None = None
@@ -57,6 +57,8 @@ class _Meter:
         """When it is due whatever is read before."""
         self.failures = 0
         self.busy = False
+        self.met = False
+        """Whether it has answered since the line to the concentrator is there."""
 
 
 class Planner:
@@ -101,8 +103,11 @@ class Planner:
         return sum(hole.stop - hole.start for meter in self._meters.values() for hole in meter.holes)
 
     def catching_up(self, now: float) -> bool:
-        """Return whether a meter that is not silent has yet to give its latest record: all else can wait."""
-        return any(_behind(meter, now) and not meter.failures for meter in self._meters.values())
+        """Return whether a meter that is not silent has yet to give its latest record: all else can wait.
+
+        One that has answered counts no more: its clock may be far behind.
+        """
+        return any(_behind(m, now) and not m.met and not m.failures for m in self._meters.values())
 
     def next(self, now: float) -> Read | None:
         """Return the next turn, None if nothing is due."""
@@ -156,6 +161,7 @@ class Planner:
         if meter is None:
             return []
         meter.busy = False
+        meter.met = True
         meter.failures = 0
         if read.turn is Turn.HOLE:
             return _fill(meter, times)
@@ -184,7 +190,7 @@ class Planner:
     def lost(self, now: float) -> None:
         """Take note that the line to the concentrator is gone: every turn under way ends, none has failed."""
         for meter in self._meters.values():
-            meter.busy = False
+            meter.busy = meter.met = False
             meter.due = min(meter.due, now)
 
 

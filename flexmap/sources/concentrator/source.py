@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -23,6 +23,8 @@ from flexmap.model import (
     Sample,
 )
 from flexmap.model.plc import Coordinator
+from flexmap.sources.concentrator.clocks import Clocks
+from flexmap.sources.concentrator.events import EventLogs
 from flexmap.sources.concentrator.health import Health
 from flexmap.sources.concentrator.link import Link, LinkLost, Reply, ShellError
 from flexmap.sources.concentrator.poll import Planner, Read, Turn, holes
@@ -44,11 +46,10 @@ WARN_AFTER = 2
 """Failed attempts that are nothing yet: both processes may just be starting."""
 COMMAND_SECONDS = 10
 """How long a command is valid: nobody waits for it longer."""
-CLOCK_SECONDS = 600.0
-"""Seconds between two settings of a meter's clock, while it says that its clock was never set."""
-
-CLOCK_LEAD = 1
-"""Seconds that a setting is ahead: it is cut to whole seconds, and half a second or so on its way."""
+AHEAD = 30
+"""Seconds by which a record may be ahead of this clock; one that is more so has no time that could be believed."""
+CLOCK_WARNING = 1000
+"""Milliseconds that a meter's clock may be off without a warning."""
 
 
 class History(Protocol):
@@ -114,9 +115,8 @@ class ConcentratorSource:
         self._pump_call: DelayedCall | None = None
         self._learn_call: DelayedCall | None = None
         self._connect_call: DelayedCall | None = None
-        self._next_event: dict[str, int] = {}
-        self._asking_events: set[str] = set()
-        self._clock_set: dict[str, float] = {}
+        self._events = EventLogs(self._event, self._strange_event)
+        self._clocks = Clocks()
         self._silent: set[str] = set()
         self._commands: dict[int, Deferred[CommandResult]] = {}
 
@@ -214,6 +214,7 @@ class ConcentratorSource:
         self._health.present(there)
         for meter in gone:
             self._planner.remove(meter)
+            self._clocks.remove(meter)
             self._is_silent(meter, "not in the PAN any more")
         for meter in self._types:
             if meter in there and meter not in self._planner.meters():
@@ -228,16 +229,24 @@ class ConcentratorSource:
         newest = stored[-1] if stored else None
         missing = holes(stored, oldest, newest) if newest is not None else []
         self._planner.add(meter, newest, missing)
+        self._clocks.add(meter, now)
 
     # Turns
 
     def _pump(self) -> None:
-        """Begin turns while there is room and something due."""
+        """Begin turns while there is room and something due: events, clocks, latest records, then bulk.
+
+        Until each meter has given its latest record, logs of the past and clocks wait. Commands wait for nothing.
+        """
         _cancel(self._pump_call)
         self._pump_call = None
         if self._link is None or self._sink is None:
             return
         now = self._clock.seconds()
+        catching_up = self._planner.catching_up(now)
+        self._events_turn(all_logs=not catching_up)
+        if not catching_up:
+            self._clock_turn(now)
         while self._running < ABREAST:
             read = self._planner.next(now)
             if read is None:
@@ -266,14 +275,14 @@ class ConcentratorSource:
         message = payload.decode(mnsh.octets_of(reply.data[0])) if reply.data else None
         if not isinstance(message, payload.Records):
             raise RemoteError(f"{read.meter} answers a read with something else")
-        by_time = {record.time: record for record in message.records}
-        news = self._planner.answered(read, list(by_time), self._clock.seconds())
+        now = self._clock.seconds()
+        by_time = {record.time: record for record in message.records if record.time <= now + AHEAD}
+        news = self._planner.answered(read, list(by_time), now)
         self._deliver(read.meter, message.layout, [by_time[time] for time in news])
         self._is_back(read.meter)
-        if not self._planner.catching_up(self._clock.seconds()):
-            self._watch_events(read.meter, message.next_event)
-        if message.records:
-            self._watch_clock(read.meter, message.records[-1])
+        self._events.seen(read.meter, message.next_event)
+        if len(by_time) < len(message.records) or _never_set(message.records):
+            self._clocks.urgent(read.meter, now)
 
     def _deliver(self, meter: str, layout: Layout, records: Sequence[Record]) -> None:
         meter_type = self._types[meter]
@@ -320,15 +329,41 @@ class ConcentratorSource:
         if self._sink is not None:
             self._sink.event(Event(meter, int(self._clock.seconds() * 1000), EventLog.STANDARD, code, text))
 
-    def _watch_clock(self, meter: str, latest: Record) -> None:
-        """Set the clock of a meter that says that nobody has since its start."""
-        now = self._clock.seconds()
-        name = self._names.get(meter)
-        if not latest.state.status & Status.CLOCK_DOUBTFUL or self._link is None or name is None:
+    # Clocks
+
+    def _clock_turn(self, now: float) -> None:
+        """Let the concentrator measure a meter's clock against this one, and adjust it."""
+        meter = self._clocks.next(now)
+        if meter is None or self._link is None:
             return
-        if now - self._clock_set.get(meter, -CLOCK_SECONDS) >= CLOCK_SECONDS:
-            self._clock_set[meter] = now
-            self._link.ask("APP CLOCK", name, int(now) + CLOCK_LEAD).addErrback(_ignore)
+        name = self._names.get(meter)
+        if name is None:
+            self._clocks.failed(meter, now)
+            return
+        answer = self._link.ask("APP CLOCK", name, int(now), int(now % 1 * 1000))
+        answer.addCallback(self._clock_measured, meter)
+        answer.addErrback(self._clock_not_measured, meter)
+
+    def _clock_measured(self, reply: Reply, meter: str) -> None:
+        fields = reply.end.fields
+        offset, trip = int(fields["offset_ms"]), int(fields["round_trip_ms"])
+        level = _log.warn if abs(offset) > CLOCK_WARNING else _log.debug
+        level(
+            "{meter}: clock was {offset} ms off, adjusted by {by} ms",
+            meter=meter,
+            offset=offset,
+            by=fields.get("adjusted_ms"),
+        )
+        self._clocks.answered(meter, offset, trip, self._clock.seconds())
+
+    def _clock_not_measured(self, failure: Failure, meter: str) -> None:
+        if not failure.check(RemoteError):
+            _log.failure("{name}: clock of {meter}", failure, name=self.name, meter=meter)
+        self._clocks.failed(meter, self._clock.seconds())
+
+    def clock_offsets(self) -> Mapping[str, int]:
+        """Return how far meters' clocks were found to be off last, in ms, by meter; ahead is positive."""
+        return self._clocks.offsets
 
     # Events
 
@@ -340,52 +375,36 @@ class ConcentratorSource:
         meter = self._ids.get(line.fields.get("meter", ""))
         if what != ("EVENT",) or meter is None or self._sink is None:
             return
-        number = _number(line.fields.get("number"))
-        if number is not None and number == self._next_event.get(meter):
-            self._next_event[meter] = number + 1
-            self._event(meter, line)
-        else:
-            self._ask_events(meter)
+        self._events.told(meter, line)
         self._planner.hurry(meter, self._clock.seconds() + 1)
         self._pump()
 
-    def _watch_events(self, meter: str, low: int) -> None:
-        """Compare the meter's next event number, as each reply tells its low 16 bits, with what has come."""
-        known = self._next_event.get(meter)
-        if known is None or known & 0xFFFF != low:
-            self._ask_events(meter)
-
-    def _ask_events(self, meter: str) -> None:
+    def _events_turn(self, *, all_logs: bool) -> None:
+        """Read the log of a meter that is behind."""
+        turn = None if self._link is None else self._events.next(all_logs=all_logs)
+        if turn is None or self._link is None:
+            return
+        meter, start = turn
         name = self._names.get(meter)
-        if self._link is None or name is None or meter in self._asking_events:
+        if name is None:
+            self._events.ended(meter)
             return
-        self._asking_events.add(meter)
-        answer = self._link.ask("APP EVENTS", name, self._next_event.get(meter, 0))
-        answer.addCallback(self._take_events, meter)
-        answer.addErrback(_ignore)
-        answer.addBoth(lambda _: self._asking_events.discard(meter))
+        answer = self._link.ask("APP EVENTS", name, start)
+        answer.addCallback(lambda reply: self._events.answered(meter, reply))
+        answer.addErrback(lambda failure: self._events_not_read(failure, meter))
+        answer.addBoth(lambda _: self._pump())
 
-    def _take_events(self, reply: Reply, meter: str) -> None:
-        for line in reply.data:
-            self._event(meter, line)
-        first = _number(reply.end.fields.get("first")) or 0
-        known = self._next_event.get(meter, 0)
-        if reply.data or not known:
-            self._next_event[meter] = first + len(reply.data)
-        else:
-            self._next_event.pop(meter, None)  # set up anew, it counts from 0 again
-        if reply.end.fields.get("more") == "1":
-            self._clock.callLater(0, self._ask_events, meter)
+    def _events_not_read(self, failure: Failure, meter: str) -> None:
+        self._events.ended(meter)
+        if not failure.check(RemoteError):
+            _log.failure("{name}: events of {meter}", failure, name=self.name, meter=meter)
 
-    def _event(self, meter: str, line: Line) -> None:
-        try:
-            log = EventLog(int(line.fields["log"]))
-            event = Event(meter, int(line.fields["time_ms"]), log, EventCode(int(line.fields["code"])))
-        except (KeyError, ValueError):
-            _log.warn("{name}: event that is not known: {line}", name=self.name, line=line)
-            return
+    def _event(self, event: Event) -> None:
         if self._sink is not None and not self._history.has(event):
             self._sink.event(event)
+
+    def _strange_event(self, line: Line) -> None:
+        _log.warn("{name}: event that is not known: {line}", name=self.name, line=line)
 
     # Commands
 
@@ -417,6 +436,10 @@ class ConcentratorSource:
         self._planner.hurry(command.meter, self._clock.seconds() + 1)
 
 
+def _never_set(records: Sequence[Record]) -> bool:
+    return bool(records) and bool(records[-1].state.status & Status.CLOCK_DOUBTFUL)
+
+
 def _no_cause(_reply: Reply) -> str:
     return ""
 
@@ -427,14 +450,6 @@ def _cause(failure: Failure) -> str:
     if isinstance(error, ShellError) and error.code == ErrorCode.SILENT:
         return "the meter has not answered"
     return str(error)
-
-
-def _ignore(failure: Failure) -> None:
-    failure.trap(RemoteError)
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() and len(text) < 12 else None
 
 
 def _cancel(call: Any) -> None:

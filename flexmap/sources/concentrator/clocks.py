@@ -1,0 +1,67 @@
+"""Which meter's clock to measure next, and how far each was found to be off. Sans-io; time is passed in.
+
+Meters' crystals are some 20 millionths off: 0.14 s in two hours. One clock is measured at a time, so that this
+takes next to nothing of the line.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+INTERVAL = 2 * 3600.0
+"""Seconds between two measurements of a meter's clock."""
+FIRST = 3600
+"""Seconds within which all clocks are measured once, spread evenly."""
+AGAIN = 300.0
+"""Seconds until a measurement that failed or was too coarse is made again; doubled by each, up to INTERVAL."""
+COARSE = 500
+"""Milliseconds of round trip beyond which a measurement is too coarse: it may be wrong by half of it."""
+
+
+class Clocks:
+    """Turns of the meters' clocks."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}
+        self._poor: dict[str, int] = {}
+        self._busy = False
+        self.offsets: dict[str, int] = {}
+        """How far clocks were found to be off last, in ms; ahead is positive."""
+
+    def add(self, meter: str, now: float) -> None:
+        """Give a meter turns."""
+        self._due.setdefault(meter, now + zlib.crc32(meter.encode()) % FIRST)
+
+    def remove(self, meter: str) -> None:
+        """Give it no more."""
+        self._due.pop(meter, None)
+
+    def urgent(self, meter: str, now: float) -> None:
+        """Take note that a clock was never set, or is plainly wrong: it is next, but for attempts that failed."""
+        if meter in self._due and not self._poor.get(meter):
+            self._due[meter] = min(self._due[meter], now)
+
+    def next(self, now: float) -> str | None:
+        """Return the meter whose clock is to be measured, None if none is due or one is being measured."""
+        if self._busy or not self._due:
+            return None
+        due, meter = min((due, meter) for meter, due in self._due.items())
+        if due > now:
+            return None
+        self._busy = True
+        return meter
+
+    def answered(self, meter: str, offset_ms: int, round_trip_ms: int, now: float) -> None:
+        """Take note of a measurement."""
+        self.offsets[meter] = offset_ms
+        self._ended(meter, now, poor=round_trip_ms > COARSE)
+
+    def failed(self, meter: str, now: float) -> None:
+        """Take note that there was none."""
+        self._ended(meter, now, poor=True)
+
+    def _ended(self, meter: str, now: float, *, poor: bool) -> None:
+        self._busy = False
+        poors = self._poor[meter] = self._poor.get(meter, 0) + 1 if poor else 0
+        if meter in self._due:
+            self._due[meter] = now + (min(AGAIN * 2.0 ** min(poors - 1, 16), INTERVAL) if poor else INTERVAL)
