@@ -92,6 +92,16 @@ class Session:
         """Read one attribute, as plain values; a failure raises ``OSError: error <data-access-result>``."""
         return plain(self._exchange(self.client.read(self._object(class_id, name), attribute)).value)
 
+    def get_object(self, class_id: int, name: str) -> dict[int, Any]:
+        """Read every attribute that the object list lets this client read, as Gurux's class understands it."""
+        listed = self.client.parseObjects(self._exchange(self.client.getObjectsRequest()).data, False)
+        found = next(o for o in listed if int(o.objectType) == class_id and o.logicalName == name)
+        readable = [index for index in range(1, found.getAttributeCount() + 1) if int(found.getAccess(index)) & 1]
+        for index in readable:
+            self.client.updateValue(found, index, self._exchange(self.client.read(found, index)).value)
+        values = found.getValues()
+        return {index: plain(_fields(values[index - 1])) for index in readable}
+
     def get_list(self, references: list[tuple[int, str, int]]) -> list[Any]:
         """Read up to ten attributes in one request (GET with-list)."""
         items = [(self._object(class_id, name), attribute) for class_id, name, attribute in references]
@@ -168,10 +178,21 @@ class Session:
             self._socket.close()
 
 
+def _fields(value: Any) -> Any:
+    """Return rows of Gurux's own table classes as their fields."""
+    if isinstance(value, list):
+        return [_fields(row) for row in value]
+    if type(value).__name__.startswith("GXDLMS"):
+        return {name.rpartition("__")[2]: field for name, field in vars(value).items()}
+    return value
+
+
 def plain(value: Any) -> Any:
     """Return a value without Gurux's types."""
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, (bytes, bytearray)):
         return bytes(value)
     if isinstance(value, bool) or value is None:

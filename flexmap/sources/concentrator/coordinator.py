@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from flexmap.model import RemoteError
 from flexmap.model.plc import Coordinator, Row
-from flexmap.sources.concentrator.link import Link, Reply
+from flexmap.sources.concentrator.link import Link
 from flexmap.sources.interface import Clock, DelayedCall
 from flexmap.stcomet.mnsh import Line
 
@@ -31,8 +31,6 @@ class Reader:
         self._deliver = deliver
         self._link: Link | None = None
         self._call: DelayedCall | None = None
-        self.counters: dict[str, int] = {}
-        """The concentrator's own, as ``SYS STATS`` told them last: ``requests_retries``, ``pan_joined`` …"""
 
     def began(self, link: Link) -> None:
         """Take note of a line to the concentrator: read from now on."""
@@ -62,7 +60,6 @@ class Reader:
         reading.addBoth(self._again, link, began)
 
     async def _information(self, link: Link) -> Coordinator:
-        self.counters = _counters(await link.ask("SYS STATS"))
         attributes, tables = {}, {}
         for line in (await link.ask("PIB LIST")).data:
             if line.words and "rows" in line.fields:
@@ -84,15 +81,6 @@ class Reader:
 
 def _rows(lines: Sequence[Line]) -> tuple[Row, ...]:
     return tuple(dict(line.fields) for line in lines)
-
-
-def _counters(reply: Reply) -> dict[str, int]:
-    return {
-        f"{line.words[0]}_{name}": int(text)
-        for line in reply.data
-        for name, text in line.fields.items()
-        if line.words and text.isdecimal()
-    }
 
 
 def _ignore(failure: Failure) -> None:

@@ -56,6 +56,8 @@ class Health:
         self._heard: dict[str, float] = {}
         """When a meter answered last."""
         self._answers = 0
+        self._counters: dict[str, int] = {}
+        """The concentrator's own, as it told them last: ``requests_retries``, ``shell_lines`` …"""
         self._reader = Reader(source, clock, tell)
         self._link: Link | None = None
         self._turns: deque[str] = deque()
@@ -90,6 +92,8 @@ class Health:
 
     def present(self, names: Mapping[str, str]) -> None:
         """Take note of which meters are in the PAN, under which names; the others are silent."""
+        if self._link is not None and not self._names:
+            self._later(0.0)
         self._names = names
         for meter in self._types.keys() - names.keys():
             self._known.pop(meter, None)
@@ -114,7 +118,7 @@ class Health:
     def figures(self) -> dict[str, float]:
         """Return figures for the gateway's metrics, by the names that they have there."""
         live = [meter for meter, answers in self._live.items() if answers]
-        now, counters = self._clock.seconds(), self._reader.counters
+        now, counters = self._clock.seconds(), self._counters
         waits = [now - self._heard[meter] for meter in live if meter in self._heard]
         return {
             "connected": self._link is not None,
@@ -146,10 +150,13 @@ class Health:
     def _ask(self) -> None:
         """Ask about the next meter; one at a time, so that reads and commands never wait for long."""
         self._call = None
+        if self._link is None:
+            return
         if not self._turns:
             self._turns.extend(sorted(self._names.keys() & self._types.keys()))
-        if not self._turns or self._link is None:
-            self._later(1.0)
+            self._link.ask("SYS STATS").addCallbacks(self._counted, _ignore)
+        if not self._turns:
+            self._later(ROUND)
             return
         meter = self._turns.popleft()
         name = self._names.get(meter)
@@ -165,6 +172,14 @@ class Health:
         """Return how many seconds to wait before the next request."""
         first = any(meter not in self._known for meter in self._turns)
         return PAUSE if first else max(ROUND / len(self._types), PAUSE)
+
+    def _counted(self, reply: Reply) -> None:
+        self._counters = {
+            f"{line.words[0]}_{name}": int(text)
+            for line in reply.data
+            for name, text in line.fields.items()
+            if line.words and text.isdecimal()
+        }
 
     def _told(self, reply: Reply, meter: str) -> None:
         if meter not in self._names or self._link is None:
