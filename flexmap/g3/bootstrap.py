@@ -289,8 +289,7 @@ class Device:
     def _scanned(self, beacons: list[Beacon], round_: int) -> None:
         if round_ != self._round or self.state is not State.DISCOVERY:
             return
-        s = self.settings
-        least = max(s.min_lqi, s.first_lqi - s.lqi_step * (self._fruitless - 1))
+        s, least = self.settings, self._least_lqi()
         self._candidates = [
             beacon
             for beacon in beacons
@@ -298,10 +297,20 @@ class Device:
         ]
         self._next_agent()
 
+    def _least_lqi(self) -> int:
+        s = self.settings
+        return max(s.min_lqi, s.first_lqi - s.lqi_step * (self._fruitless - 1))
+
     def _choose(self) -> Beacon | None:
-        """Return the agent with the least estimated cost; PANs that have declined come last."""
+        """Return the agent with the least estimated cost; those of PANs that have declined come last.
+
+        Agents that are left alone come in only when there is none else down to the least quality: who has a single
+        neighbour has to try it again.
+        """
         now = self._scheduler.seconds()
         open_ = [b for b in self._candidates if self._blacklist.get((b.pan_id, b.source), now) <= now]
+        if not open_ and self._least_lqi() == self.settings.min_lqi:
+            open_ = self._candidates
         return min(open_, key=lambda b: (b.pan_id in self._declined, path_cost(b), -b.lqi), default=None)
 
     def _next_agent(self) -> None:

@@ -53,6 +53,13 @@ class _Session:
         self.tries = 0
         self.timer: Timer | None = None
 
+    def owns(self, response: bytes) -> bool:
+        """Return whether a response belongs to this exchange, by its RAND_S."""
+        try:
+            return self.server is not None and parse_eap(response).rand_s == self.server.rand_s
+        except EapError:
+            return False
+
 
 class Coordinator:
     """PAN management over the MAC and an :class:`LbpLink`; :meth:`start`, then LBP messages do the rest."""
@@ -65,6 +72,7 @@ class Coordinator:
         "_mac",
         "_psks",
         "_random",
+        "_rivals",
         "_scheduler",
         "_sessions",
         "_waiting",
@@ -96,6 +104,9 @@ class Coordinator:
         self._active = 0
         self._identifier = 0
         self._sessions: dict[bytes, _Session] = {}
+        self._rivals: dict[bytes, _Session] = {}
+        """Exchanges with devices that seem to have begun anew. A JOINING is plain and may be forged: the exchange
+        under way goes on until its rival has been completed, which takes the device's PSK."""
         self._waiting: dict[bytes, tuple[Address, float]] = {}
         self.access = access or AccessList()
         self.registry = Registry()
@@ -177,8 +188,7 @@ class Coordinator:
         return device
 
     def _forget(self, eui64: bytes, reason: str) -> None:
-        session = self._sessions.get(eui64)
-        if session is not None:
+        for session in self._exchanges(eui64):
             self._end(session, success=False)
         device = self.registry.remove(eui64)
         if device is not None:
@@ -227,10 +237,12 @@ class Coordinator:
             self.counters.count(refusal or "declined_no_psk")
             self._send(via, Message(Kind.DECLINE, eui64))
             return
-        previous = self._sessions.get(eui64)
-        if previous is not None:
-            self._end(previous, success=False)
-        if len(self._sessions) >= self.settings.sessions:
+        running, rival = self._sessions.get(eui64), self._rivals.get(eui64)
+        if running is not None and running.via == via and running.expects == _MESSAGE_2:
+            return  # message 1 is on its way, and will be repeated
+        if rival is not None:
+            self._end(rival, success=False)
+        if not self._free():
             self.counters.count("postponed")
             self._waiting.pop(eui64, None)
             self._waiting[eui64] = via, self._scheduler.seconds()
@@ -243,8 +255,12 @@ class Coordinator:
     def _challenge(self, session: _Session, psk: bytes) -> None:
         self._identifier = (self._identifier + 2) & 0xFF
         session.server = Server(psk, self._mac.eui64, self._random.randbytes(16), self._identifier)
-        self._sessions[session.eui64] = session
+        beside = self._rivals if session.eui64 in self._sessions else self._sessions
+        beside[session.eui64] = session
         self._transmit(session, Message(Kind.CHALLENGE, session.eui64, session.server.first()).encode())
+
+    def _free(self) -> bool:
+        return len(self._sessions) + len(self._rivals) < self.settings.sessions
 
     def _next_waiting(self) -> None:
         """Give a free session to the device that has asked last.
@@ -252,7 +268,7 @@ class Coordinator:
         Who has waited for long may have given up: with hundreds of them, exchanges would all begin too late.
         """
         oldest = self._scheduler.seconds() - self.settings.queue_ttl
-        while self._waiting and len(self._sessions) < self.settings.sessions:
+        while self._waiting and self._free():
             eui64 = next(reversed(self._waiting))
             via, since = self._waiting.pop(eui64)
             if since >= oldest:
@@ -298,7 +314,7 @@ class Coordinator:
         octets = session.octets
 
         def confirm(status: MacStatus) -> None:
-            if self._sessions.get(session.eui64) is session and session.octets is octets:
+            if session in self._exchanges(session.eui64) and session.octets is octets:
                 wait = self.settings.message_timeout if status is MacStatus.SUCCESS else 0.0
                 self._arm(session, wait)
 
@@ -310,23 +326,35 @@ class Coordinator:
             session.timer.cancel()
         session.timer = self._scheduler.callLater(delay, self._repeat, session)
 
+    def _exchanges(self, eui64: bytes) -> list[_Session]:
+        """Return the exchange with a device and its rival, as far as there are any."""
+        return [found for of in (self._sessions, self._rivals) if (found := of.get(eui64)) is not None]
+
     def _end(self, session: _Session, *, success: bool) -> None:
-        if session.timer is not None and session.timer.active():
-            session.timer.cancel()
-        if self._sessions.get(session.eui64) is session:
-            del self._sessions[session.eui64]
-        if session.done is not None:
-            session.done(success)
+        """End an exchange; its rival takes its place, or has lost with its success."""
+        eui64 = session.eui64
+        others = [other for other in self._exchanges(eui64) if other is not session]
+        self._sessions.pop(eui64, None)
+        self._rivals.pop(eui64, None)
+        ended = [session, *others] if success else [session]
+        if others and not success:
+            self._sessions[eui64] = others[0]
+        for each in ended:
+            if each.timer is not None and each.timer.active():
+                each.timer.cancel()
+            if each.done is not None:
+                each.done(success and each is session)
         self._next_waiting()
 
     def _send(self, destination: Address, message: Message) -> None:
         self._link.send_lbp(destination, message.encode(), lambda _status: None)
 
     def _response(self, message: Message) -> None:
-        session = self._sessions.get(message.eui64)
-        if session is None:
+        exchanges = self._exchanges(message.eui64)
+        if not exchanges:
             self.counters.count("unexpected")
             return
+        session = next((each for each in exchanges if each.owns(message.data)), exchanges[0])
         try:
             if session.expects == _OUTCOME:
                 self._configured(session, message.data)
@@ -379,6 +407,7 @@ class Coordinator:
         self.counters.count("joined" if self.registry.by_eui64(eui64) is None else "rejoined")
         device = Registered(eui64, short, self._scheduler.seconds())
         self.registry.register(device)
+        self._waiting.pop(eui64, None)
         self.on_joined(device)
 
 

@@ -238,36 +238,36 @@ def _expect(wire: bytes, code: Code, message: int, rand_s: bytes | None) -> Pack
 class Server:
     """The authenticator's side of one exchange: :meth:`first`, :meth:`third`, :meth:`finish`, :meth:`end`."""
 
-    __slots__ = ("_identifier", "_keys", "_rand_s", "_tek", "id_s")
+    __slots__ = ("_identifier", "_keys", "_tek", "id_s", "rand_s")
 
     def __init__(self, psk: bytes, id_s: bytes, rand_s: bytes, identifier: int = 0) -> None:
         self._keys = derive_keys(psk)
-        self._rand_s = rand_s
+        self.rand_s = rand_s
         self._tek = b""
         self._identifier = identifier & 0xFF
         self.id_s = id_s
 
     def first(self) -> bytes:
         """Return message 1: RAND_S and the server's identity."""
-        return Packet(Code.REQUEST, self._identifier, 0, self._rand_s, self.id_s).wire()
+        return Packet(Code.REQUEST, self._identifier, 0, self.rand_s, self.id_s).wire()
 
     def third(self, second: bytes, id_p: bytes, parameters: bytes) -> bytes:
         """Check message 2 of the peer that must be ``id_p``; return message 3 with configuration parameters."""
-        packet = _expect(second, Code.RESPONSE, 1, self._rand_s)
+        packet = _expect(second, Code.RESPONSE, 1, self.rand_s)
         rand_p, proof, identity = packet.body[:16], packet.body[16:32], packet.body[32:]
         if packet.identifier != self._identifier or len(proof) != 16 or identity != id_p:
             raise EapError("message 2 does not answer message 1, or names another device")
-        if not bytes_eq(proof, mac_p(self._keys.ak, id_p, self.id_s, self._rand_s, rand_p)):
+        if not bytes_eq(proof, mac_p(self._keys.ak, id_p, self.id_s, self.rand_s, rand_p)):
             raise AuthenticationError("MAC_P is wrong: the device holds another PSK")
         self._tek = session_key(self._keys.kdk, rand_p)
         self._identifier = (self._identifier + 1) & 0xFF
-        head = Packet(Code.REQUEST, self._identifier, 2, self._rand_s, mac_s(self._keys.ak, self.id_s, rand_p))
+        head = Packet(Code.REQUEST, self._identifier, 2, self.rand_s, mac_s(self._keys.ak, self.id_s, rand_p))
         # The PCHANNEL of message 3 follows MAC_S; its tag covers the 22 octets of the header alone.
         return _with_channel(head, self._tek, 0, Protected(Result.DONE_SUCCESS, parameters)).wire()
 
     def finish(self, fourth: bytes) -> Protected:
         """Check message 4; return the peer's result and parameters."""
-        packet = _expect(fourth, Code.RESPONSE, 3, self._rand_s)
+        packet = _expect(fourth, Code.RESPONSE, 3, self.rand_s)
         if not self._tek or packet.identifier != self._identifier:
             raise EapError("message 4 does not answer message 3")
         return parse_protected(channel_open(self._tek, packet.standard()[:HEADER_SIZE], 1, packet.body))

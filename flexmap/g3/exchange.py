@@ -11,6 +11,9 @@ from flexmap.g3.interface import Random
 from flexmap.g3.lbp import Outcome, ParameterError, ParameterId, ParameterResult, Parameters
 from flexmap.g3.pan import FIRST_SHORT_ADDRESS, LAST_SHORT_ADDRESS
 
+ANSWERS = 4
+"""Answers kept for requests that come again."""
+
 
 def is_eap_success(data: bytes) -> bool:
     """Return whether the data of ACCEPTED is EAP success (else configuration parameters)."""
@@ -46,16 +49,20 @@ def check_parameters(parameters: Parameters, *, joined: bool, held: set[int], ac
 
 
 class PeerExchange:
-    """Answers requests, repeats what was asked twice, keeps parameters until they are accepted."""
+    """Answers requests, repeats what was asked twice, keeps parameters until they are accepted.
 
-    __slots__ = ("_eui64", "_peer", "_psk", "_random", "_request", "_response", "staged")
+    Message 1 proves nothing and may be forged: an exchange that it seems to replace goes on beside the new one.
+    """
+
+    __slots__ = ("_answered", "_eui64", "_peers", "_psk", "_random", "staged")
 
     def __init__(self, psk: bytes, eui64: bytes, random: Random) -> None:
         self._psk = psk
         self._eui64 = eui64
         self._random = random
-        self._peer: Peer | None = None
-        self._request = self._response = b""
+        self._peers: dict[bytes, Peer] = {}
+        """By RAND_S: the first, and the last that has come since."""
+        self._answered: dict[bytes, bytes] = {}
         self.staged: Parameters | None = None
 
     def answer(self, request: bytes, check: Callable[[Parameters], object]) -> bytes:
@@ -63,29 +70,34 @@ class PeerExchange:
 
         The same request again gets the same response again (RFC 3748 clause 4.1).
         """
-        if request == self._request:
-            return self._response
+        known = self._answered.get(request)
+        if known is not None:
+            return known
         packet = parse_eap(request)
-        response = self._second(request) if packet.message == 0 else self._fourth(packet, request, check)
-        self._request, self._response = request, response
+        response = self._second(packet, request) if packet.message == 0 else self._fourth(packet, request, check)
+        if len(self._answered) >= ANSWERS:
+            del self._answered[next(iter(self._answered))]
+        self._answered[request] = response
         return response
 
-    def _second(self, request: bytes) -> bytes:
-        self.staged = None
-        self._peer = Peer(self._psk, self._eui64, self._random.randbytes(16))
-        return self._peer.second(request)
+    def _second(self, packet: Packet, request: bytes) -> bytes:
+        peer = Peer(self._psk, self._eui64, self._random.randbytes(16))
+        response = peer.second(request)
+        if len(self._peers) > 1:
+            self._peers.popitem()
+        self._peers[packet.rand_s] = peer
+        return response
 
     def _fourth(self, packet: Packet, request: bytes, check: Callable[[Parameters], object]) -> bytes:
-        if self._peer is None:
+        peer = self._peers.get(packet.rand_s)
+        if peer is None:
             raise EapError(f"message {packet.message + 1} before message 1")
-        protected = self._peer.open_third(request)
+        protected = peer.open_third(request)
         try:
             parameters = lbp.parse_parameters(protected.parameters)
             check(parameters)
         except ParameterError as error:
             outcome = Outcome(error.result, error.parameter)
-            return self._peer.fourth(Result.DONE_FAILURE, Parameters(outcome=outcome).encode())
+            return peer.fourth(Result.DONE_FAILURE, Parameters(outcome=outcome).encode())
         self.staged = parameters
-        return self._peer.fourth(
-            Result.DONE_SUCCESS, Parameters(outcome=Outcome(ParameterResult.SUCCESS)).encode()
-        )
+        return peer.fourth(Result.DONE_SUCCESS, Parameters(outcome=Outcome(ParameterResult.SUCCESS)).encode())

@@ -120,7 +120,7 @@ def test_a_silent_agent_is_left_alone_and_another_taken():
     net.devices[1].start()
     net.run(60)
     net.nodes[1].user = Silent()  # the best agent hears, acknowledges and passes nothing on
-    net.devices[2].settings = bootstrap.Settings(failures_per_agent=1)
+    net.devices[2].settings = bootstrap.Settings(failures_per_agent=1, first_lqi=53)
     net.devices[2].start()
     net.run(200)
     assert net.devices[2].state is State.JOINED
@@ -421,3 +421,57 @@ def test_an_agent_that_cannot_reach_the_coordinator_holds_off():
     net.run(1.5 * HOLD)
     agent.lbp_message(eui(9), joining, secured=False)
     assert len(node.sent) == before + 2
+
+
+@pytest.mark.parametrize("via_agent", [False, True])
+def test_forged_joinings_do_not_stop_an_exchange(via_agent):
+    """Plain JOININGs in the name of a device, one in each message's time: it joins as if there were none."""
+    net = Net([(0, 1, 100), (0, 2, 100), (1, 2, 100)])
+    net.coordinator.start(PAN)
+    net.devices[2].start()
+    net.run(30)
+    net.devices[1].start()
+    forged = Message(Kind.JOINING, eui(1)).encode()
+
+    def forge():
+        if via_agent:
+            net.coordinator.lbp_message(net.nodes[2].mac.short_address, forged, secured=True)
+        else:
+            net.coordinator.lbp_message(eui(1), forged, secured=False)
+        net.time.callLater(HOP, forge)
+
+    net.run(12)
+    forge()
+    net.run(12)
+    assert net.joined() == [1, 2]
+    assert net.devices[1].counters.attempts == 1
+    assert net.coordinator.counters.authentication_failures == 0
+
+
+def test_a_device_that_begins_anew_need_not_wait_for_its_old_exchange():
+    net = Net([(0, 1, 100), (0, 2, 100), (1, 2, 100)])
+    net.coordinator.start(PAN)
+    net.devices[2].start()
+    net.run(30)
+    coordinator = net.coordinator
+    coordinator.lbp_message(net.nodes[2].mac.short_address, Message(Kind.JOINING, eui(1)).encode(), secured=True)
+    net.devices[1].start()
+    net.run(20)
+    assert 1 in net.joined()
+    assert coordinator._sessions == coordinator._rivals == {}
+    net.run(100)
+    assert coordinator.counters.timeouts == 0
+
+
+def test_of_two_exchanges_the_one_that_fails_leaves_the_other():
+    net = Net([(0, 1, 100)])
+    coordinator = net.coordinator
+    coordinator.start(PAN)
+    coordinator._joining(eui(1), 7)
+    coordinator._joining(eui(1), 8)
+    (first,), (second,) = coordinator._sessions.values(), coordinator._rivals.values()
+    coordinator._end(first, success=False)
+    assert (list(coordinator._sessions.values()), coordinator._rivals) == ([second], {})
+    coordinator._joining(eui(1), 9)
+    coordinator._forget(eui(1), "removed")
+    assert coordinator._sessions == coordinator._rivals == {}
