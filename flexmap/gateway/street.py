@@ -7,6 +7,7 @@ PAN) is kept every few seconds, and the seconds that were missed are measured at
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,8 +23,9 @@ from flexmap.sources.simulation.feed import SiteFeed
 from flexmap.sources.simulation.noise import generator
 from flexmap.sources.simulation.settings import SimulationSettings
 from flexmap.sources.simulation.site import SiteModel
-from flexmap.stcomet.app import DATA_PORT, Datagram
+from flexmap.stcomet.app import DATA_PORT, RESPONDER_PORT, Datagram
 from flexmap.stcomet.clock import Clock, ClockState
+from flexmap.stcomet.firmware import Binary
 from flexmap.stcomet.meter import Meter as StcometMeter
 from flexmap.stcomet.metro import EventLogState, MeterIdentity
 from flexmap.stcomet.metrology import DEPTH, Metrology
@@ -52,6 +54,8 @@ class Kept(msgspec.Struct, frozen=True):
     clock: ClockState | None = None
     log: EventLogState | None = None
     """The event log, where it has grown since the frame before, and once in each of the ring buffer's depths."""
+    versions: dict[int, int] = {}
+    """Versions in operation of its binaries."""
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -135,9 +139,10 @@ class Street:
             time=lambda: self._time.seconds() * 1000,
         )
         made = self.meters[meter.id] = StcometMeter(metrology, own, identity, transmit, clock=clock, log=log)
-        node.udp.bind(
-            DATA_PORT, lambda short, port, octets: made.receive(Datagram(short, port, DATA_PORT, octets))
-        )
+        if kept:
+            made.firmware.versions.update({Binary(number): version for number, version in kept.versions.items()})
+        for port in (DATA_PORT, RESPONDER_PORT):
+            node.udp.bind(port, partial(_receive, made, port))
 
     def begin(self, kept: Mapping[str, Kept]) -> None:
         """Measure what was missed, join the PAN (or be in it still), and go on second by second."""
@@ -188,7 +193,12 @@ class Street:
             node.boot.membership(),
             meter.time.state(),
             log,
+            {int(binary): version for binary, version in meter.firmware.versions.items()},
         )
+
+
+def _receive(meter: StcometMeter, port: int, peer: int, peer_port: int, octets: bytes) -> None:
+    meter.receive(Datagram(peer, peer_port, port, octets))
 
 
 def _sample(meter: Meter, meter_type: MeterType, frame: Frame) -> Sample:

@@ -194,8 +194,12 @@ class Firmware:
             result = self._begin(request)
         elif request.operation is FwUp.BLOCK:
             result = self._block(request.offset, request.octets)
-        elif request.operation in {FwUp.ACTIVATE, FwUp.VERIFY}:
+        elif request.operation is FwUp.VERIFY:
             result = self._check()
+        elif request.operation is FwUp.ACTIVATE:
+            # Asked again because the answer was lost: it may be in operation already.
+            again = self._image is None and self._installed is not None
+            result = FwUpResult.DONE if again else self._check()
         else:
             result = FwUpResult.DONE
         subject = self._image or self._installed
@@ -248,8 +252,7 @@ class Firmware:
     def _check(self) -> FwUpResult:
         image = self._image
         if image is None:
-            # Asked again because the answer was lost: it is in operation already.
-            return FwUpResult.DONE if self._installed else FwUpResult.ORDER
+            return FwUpResult.ORDER
         if len(self._octets) < image.size:
             return FwUpResult.DIGEST
         if hashlib.sha256(self._octets).digest() != image.digest:

@@ -6,12 +6,26 @@ import binascii
 import hashlib
 import itertools
 import random
+from pathlib import Path
 
+import msgspec
 from test_concentrator_line import START, Town
 
+from flexmap.g3.kernel import VirtualTime
+from flexmap.g3.line import Line
+from flexmap.g3.medium import Medium
+from flexmap.g3.phy import BANDS
+from flexmap.g3.topology import CABLES
+from flexmap.gateway import config as configuration
+from flexmap.gateway.demo import DemoOptions, write_config
+from flexmap.gateway.street import Frame, Street
+from flexmap.sources.load import sample_load
+from flexmap.sources.simulation.settings import SimulationSettings
+from flexmap.stcomet.app import RESPONDER_PORT
 from flexmap.stcomet.catalogue import BLOCK
 from flexmap.stcomet.firmware import Binary
-from flexmap.stcomet.mnsh import Line, Mark, parse_line
+from flexmap.stcomet.mnsh import Line as Said
+from flexmap.stcomet.mnsh import Mark, parse_line
 from flexmap.stcomet.shell import Shell
 
 IMAGE = random.Random(8).randbytes(200 * 1024)
@@ -27,7 +41,7 @@ class Host:
         self.octets = 0
         self.shell = Shell(town.core, self.output.extend)
 
-    def type(self, line: str) -> Line:
+    def type(self, line: str) -> Said:
         """Return the end of the reply."""
         self.octets += len(line) + 2
         self.output.clear()
@@ -57,6 +71,17 @@ class Host:
             assert said.fields["state"] in {"sending", "activating"}, said
             assert self.town.time.seconds() - began < most, said
             self.town.run(5)
+
+
+def another_run(town: Town) -> Street:
+    """Return the meters as a restart of the process finds them."""
+    frame = msgspec.msgpack.decode(msgspec.msgpack.encode(town.street.frame()), type=Frame)
+    time = VirtualTime(town.time.seconds())
+    medium = Medium(time, random.Random(2), BANDS["CENELEC-A"], Line(CABLES["CENELEC-A"]))
+    site = configuration.parse(write_config(DemoOptions(meters=6)), Path("demo.toml")).site
+    pairs = [(meter, site.type_of(meter)) for meter in site.meters]
+    settings = SimulationSettings(seed=1, substation="SUB1")
+    return Street(pairs, medium, time, bytes(16), load=sample_load(), settings=settings, kept=[frame])
 
 
 def registers(town: Town, name: str) -> list[tuple[int, ...]]:
@@ -96,6 +121,10 @@ def test_firmware_over_a_losing_line_while_meters_are_read():
     assert meter.firmware.replacing is Binary.NON_LEGAL
     host.wait_for(name, "active", 120)
     assert meter.firmware.versions[Binary.NON_LEGAL] == 2
+    restarted = another_run(town).meters
+    assert [restarted[each].firmware.versions[Binary.NON_LEGAL] for each in town.names] == [
+        1 + (each == name) for each in town.names
+    ]
     town.medium.frame_loss = 0.0
     town.run(120)
     # Not one second of metering lost in the meter, energies go on without a jump; and every second has arrived.
@@ -129,3 +158,17 @@ def test_rekeying_a_real_pan_over_the_shell():
     assert len(town.pan.members()) == 4
     town.run(60)
     assert host.type(f"APP IDENTITY {town.core.name_of(town.pan.members()[0])}").done
+
+
+def test_conformance_responder_of_the_meters():
+    town = Town(2)
+    town.run(300)
+    udp = town.pan._node.udp
+    heard = []
+    udp.bind(RESPONDER_PORT, lambda short, port, octets: heard.append((short, port, octets)))
+    shorts = [member.short_address for member in town.pan.members()]
+    for short in shorts:
+        udp.send(short, RESPONDER_PORT, RESPONDER_PORT, b"echo %d" % short)
+        town.run(20)
+    assert heard == [(short, RESPONDER_PORT, b"echo %d" % short) for short in shorts]
+    assert len(heard) == 3

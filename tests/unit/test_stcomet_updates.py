@@ -239,3 +239,9 @@ def test_the_update_protocol_has_verification_without_consequences(terminal):
     assert ask(FwUp.VERIFY) is FwUpResult.DONE
     assert meter.replacing is None
     assert meter.versions[Binary.PLC] == 1
+    meter.replace()
+    for _ in range(3):
+        meter.tick()
+    assert meter.versions[Binary.PLC] == 3
+    assert ask(FwUp.ACTIVATE) is FwUpResult.DONE  # the answer before was lost
+    assert ask(FwUp.VERIFY) is FwUpResult.ORDER
