@@ -23,8 +23,11 @@ from flexmap.scl.nodes import ROOT_LD
 
 T = TypeVar("T")
 
-_CHANNEL_SILENT = 10.0
-"""Seconds without a sample after which LCCH.ChLiv goes false."""
+_CHANNEL_SILENT = 60.0
+"""Seconds without any sample after which the gateway's own LCCH1.ChLiv goes false.
+
+A few meters behind a slow line give one every ten seconds or so.
+"""
 
 
 class _Kind(NamedTuple):
