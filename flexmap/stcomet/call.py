@@ -48,6 +48,10 @@ class Answer:
         """Add a line of data."""
         self._line(mnsh.line(Mark.DATA, *plain, tag=self._tag, **fields))
 
+    def text(self, text: str) -> None:
+        """Add a line of data for people: words without quotes, ``=`` or quotation marks, as they stand."""
+        self._line(f"{mnsh.line(Mark.DATA, tag=self._tag)} {text}")
+
     def ok(self, **fields: object) -> None:
         """End it."""
         self._end(mnsh.line(Mark.END, "OK", tag=self._tag, **fields), well=True)

@@ -41,7 +41,7 @@ def handle(concentrator: Concentrator, session: Session, text: str, answer: Answ
                 ErrorCode.COUNT, "wrong number of parameters: HELP, HELP <module> or HELP <module> <command>"
             )
         for line in catalogue.help_lines(*found[1:]):
-            answer.data(line)
+            answer.text(line)
         answer.ok()
         return
     request = catalogue.parse(text)

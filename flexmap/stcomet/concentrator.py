@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from flexmap.model import FlexmapError
+from flexmap.model import EventCode, FlexmapError
 from flexmap.stcomet import mnsh, payload
 from flexmap.stcomet.clock import ClockReading
 from flexmap.stcomet.images import Shelf
@@ -183,5 +183,8 @@ class Concentrator:
 
 
 def event_fields(event: payload.MeterEvent) -> dict[str, object]:
-    """Return an event in a line's fields; the time in ms since 1970."""
-    return {"time_ms": event.time, "log": event.log, "code": event.code}
+    """Return an event in a line's fields; the time in ms since 1970, ``name`` where its code has one."""
+    fields: dict[str, object] = {"time_ms": event.time, "log": event.log, "code": event.code}
+    if event.code in set(EventCode):
+        fields["name"] = EventCode(event.code).name
+    return fields

@@ -23,6 +23,11 @@ class Editor:
         self._sequence = 0
         """Place within a key's sequence (ECMA-48): 0 none, 1 behind ESC, 2 behind ESC and ``[`` or ``O``."""
 
+    @property
+    def typed(self) -> bytes:
+        """The line so far."""
+        return bytes(self._typed)
+
     def feed(self, octets: bytes) -> bytes:
         """Return the complete lines, each ended by LF; an empty line is a blank."""
         complete = bytearray()

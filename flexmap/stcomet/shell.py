@@ -47,12 +47,12 @@ class Shell:
         self._echo = False
         self._editor = Editor(self._say)
         if self.trusted:
-            concentrator.listen(self._line)
+            concentrator.listen(self._unasked)
 
     def close(self) -> None:
         """Let go: answers still to come go nowhere."""
         if self.trusted:
-            self._concentrator.unlisten(self._line)
+            self._concentrator.unlisten(self._unasked)
         self._write = _nowhere
 
     def feed(self, octets: bytes) -> None:
@@ -80,7 +80,7 @@ class Shell:
             return
         self._guard.check(self._peer, nonce, proof)
         self.trusted = True
-        self._concentrator.listen(self._line)
+        self._concentrator.listen(self._unasked)
 
     def _take(self, line: str | MnshError) -> None:
         try:
@@ -133,6 +133,15 @@ class Shell:
 
     def _line(self, line: str) -> None:
         self._write(line.encode("ascii") + b"\r\n")
+
+    def _unasked(self, line: str) -> None:
+        """Pass on what nobody asked for; a line that is being typed goes on below it."""
+        at_prompt = self._echo and not self._busy
+        if at_prompt:
+            self._write(b"\r\n")
+        self._line(line)
+        if at_prompt:
+            self._write(PROMPT.encode() + self._editor.typed)
 
     def _prompt(self) -> None:
         if self._echo:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import re
 import select
 import socket
 import subprocess
+import sys
 import threading
 import time
 import tty
@@ -243,4 +245,50 @@ def test_hands_on_a_terminal(processes, tmp_path):
     core = gateway(processes, tmp_path, "core.log", meters=1)
     core.wait_for("connected to")
     core.end()
+    process.end()
+
+
+def test_a_terminal_program_that_others_wrote(processes, tmp_path):
+    """A person's session in pyserial's miniterm, which sits at the pseudo-terminal as at a serial line."""
+    process = concentrator(processes, tmp_path, meters=1)
+    options = ("--raw", "--eol", "CR", str(tmp_path / "shell"), "230400")
+    pid, screen = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-m", "serial.tools.miniterm", *options])
+
+    def read(until):
+        seen, deadline = "", time.monotonic() + 20
+        while until not in seen:
+            assert time.monotonic() < deadline, seen
+            if select.select([screen], [], [], 0.2)[0]:
+                seen += os.read(screen, 65536).decode()
+                seen = seen.replace("\r\r\n", "\r\n")  # the screen's own terminal adds a CR
+        return seen
+
+    def typed(line):
+        for key in line:
+            os.write(screen, key.encode())
+            time.sleep(0.005)
+        os.write(screen, b"\r")
+        return read("MNSH> ")
+
+    try:
+        read("--- Quit")
+        os.write(screen, b"SYS ECHO 1\r")
+        read("= OK\r\nMNSH> ")
+        records = re.findall(r": seq=(\d+) time=(\d+) .* w=\d+ ", typed("APP GET_DATA_STREAM 10 SM0001"))
+        assert [int(number) for number, _ in records] == list(range(10))
+        assert "= ERROR COUNT" in typed("APP GET_DATA_STREAM 10")
+        assert "\r\n= ERROR MODULE" in typed("GO HOME")
+        assert "SYS X\b \bVERSION\r\n= OK mnsh=" in typed("SYS X\x7fVERSION")
+        assert ": APP GET_DATA_STREAM <count> <meter>\r\n" in typed("HELP APP GET_DATA_STREAM")
+        os.write(screen, b"\x1d")  # Ctrl-]: miniterm ends, the shell stays
+        os.waitpid(pid, 0)
+    finally:
+        with contextlib.suppress(OSError):
+            os.kill(pid, 9)
+        os.close(screen)
+    terminal = Terminal(tmp_path / "shell")
+    assert "= OK mnsh=" in terminal.type("SYS VERSION\r", "MNSH> ")
+    terminal.close()
     process.end()

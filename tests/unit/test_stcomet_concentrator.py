@@ -229,12 +229,29 @@ def test_a_rekeying_is_begun_once_and_says_how_it_ended(terminal):
 def test_help_tells_each_parameter_of_a_command(terminal):
     *lines, end = terminal.reply("HELP app read")
     assert end.done
-    assert lines[0].words == ("APP READ <meter> <origin> <start> <count>",)
+    assert lines[0].words == ("APP", "READ", "<meter>", "<origin>", "<start>", "<count>")
     assert len(lines) == 2 + 4
-    assert "number, 0 to 3" in lines[3].words[0]
+    assert ": \r\n" not in terminal.raw(b"HELP\r\n")
+    assert "(number, 0 to 3)" in terminal.raw(b"HELP APP READ\r\n")
+    for module in catalogue.MODULES:
+        for command in catalogue.COMMANDS:
+            if command.module == module:
+                assert terminal.reply(f"#9 HELP {module} {command.name}", 0.01)[-1].done
     assert terminal.error("HELP APP NONE") == "COMMAND"
     assert terminal.error("HELP A B C") == "COUNT"
     assert terminal.error("HELP NONE") == "MODULE"
+
+
+def test_what_nobody_asked_for_does_not_spoil_a_line_that_is_typed(terminal):
+    terminal.raw(b"SYS ECHO 1\r")
+    terminal.raw(b"SYS VER")
+    terminal.output.clear()
+    terminal.core.tell("EVENT", meter="SM_ID1")
+    assert terminal.output == b"\r\n! EVENT meter=SM_ID1\r\nMNSH> SYS VER"
+    assert terminal.raw(b"SION\r").startswith("SION\r\n= OK mnsh=1")
+    lines = terminal.raw(b"APP BREAKER SM_ID1 0 0\r").split("\r\n")
+    assert [line.split(" ")[0] for line in lines if line[:1] in {"!", "="}] in (["!", "="], ["=", "!"])
+    assert "name=REMOTE_DISCONNECTION" in "".join(lines)
 
 
 def test_keys_of_a_terminal(terminal):

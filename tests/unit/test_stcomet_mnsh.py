@@ -58,7 +58,8 @@ def test_wrong_requests_are_told_apart(line, code):
 
 def test_32_bits_are_taken_in_both_forms():
     assert (
-        catalogue.parse("APP CLOCK M 4294967295 0").arguments == catalogue.parse("APP CLOCK M 0xFFFFFFFF 0").arguments
+        catalogue.parse("APP CLOCK M 4294967295 0").arguments
+        == catalogue.parse("APP CLOCK M 0xFFFFFFFF 0").arguments
     )
 
 
