@@ -80,8 +80,8 @@ class SerialTalk(Talk):
             self._was_up = True
             sign_on.set_up()
         elif self._was_up:
-            # The acknowledgement of the disconnection goes out at the old speed.
-            self._go(sign_on.leave(), 64 * _BITS / self._speed + 0.1)
+            # The acknowledgement of the disconnection, 12 octets at most, goes out at the old speed.
+            self._go(sign_on.leave(), 12 * _BITS / self._speed + 0.05)
 
     def _go(self, step: Step | None, wait: float = 0.0) -> None:
         if step is None:
