@@ -256,6 +256,7 @@ class Adp:
 
     def _deliver(self, indication: MacIndication, originator: Address, final: int, payload: bytes) -> None:
         if originator == COORDINATOR and indication.secured:
+            self.uplink.heard()
             self.on_coordinator()
         if payload[0] == sixlowpan.DISPATCH_ESC:
             self._command(indication, originator, payload)

@@ -5,11 +5,15 @@ that way fails, the recommendation repairs it with a flood of RREQs; on a crowde
 frame from every node, are what jams it. A node here tries the other agents of its scan first, then scans anew as
 for a join, one beacon request and a few beacons; it floods only where three scans have shown nobody. Each way is
 proven by an RREQ sent along it, which also shows the coordinator the way back. All of it ours (C).
+
+A node that the coordinator has spoken to since is one whose answers are waited for: it repairs as the
+recommendation has it, which takes seconds where looking around takes minutes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -70,6 +74,7 @@ class Uplink:
     __slots__ = (
         "_cost",
         "_fruitless",
+        "_heard",
         "_joined",
         "_loadng",
         "_mac",
@@ -89,6 +94,8 @@ class Uplink:
         self._random = random
         self._joined = self._scanning = False
         self._ways: list[Way] = []
+        self._heard = False
+        """Whether the coordinator has been heard since the last way was taken."""
         self._cost = self._min_lqi = 0
         self._fruitless = 0
         """Scans since a way was proven."""
@@ -100,7 +107,7 @@ class Uplink:
         """Forget everything, as when leaving a PAN; the owner clears what waits."""
         cancel(self._timer)
         self._timer = None
-        self._joined = self._scanning = False
+        self._joined = self._scanning = self._heard = False
         self._ways = []
         self._waiting = []
         self._fruitless = 0
@@ -112,10 +119,17 @@ class Uplink:
         self._min_lqi = min_lqi
         self._take()
 
+    def heard(self) -> None:
+        """Take note of a frame that the coordinator has sent to this node."""
+        self._heard = True
+        self._fruitless = 0
+
     def discover(self, destination: int, done: Found, *, repair: bool = False) -> None:
         """Look for a route: to the coordinator as above, to others by LOADng; ``done`` learns if there is one."""
         if destination != COORDINATOR or not self._joined:
             self._loadng.discover(destination, done, repair=repair)
+        elif self._heard:
+            self._loadng.discover(destination, partial(self._repaired, done), repair=repair)
         elif self._loadng.route(COORDINATOR) is not None or self._seek():
             done(True)
         elif self._scanning:
@@ -123,8 +137,12 @@ class Uplink:
         else:
             done(False)
 
+    def _repaired(self, done: Found, found: bool) -> None:
+        self._heard &= found
+        done(found)
+
     def _route_lost(self, destination: int) -> None:
-        if destination == COORDINATOR and self._joined:
+        if destination == COORDINATOR and self._joined and not self._heard:
             self._seek()
 
     def _seek(self) -> bool:
@@ -140,6 +158,7 @@ class Uplink:
         if not self._ways:
             return False
         way = self._ways.pop(0)
+        self._heard = False
         self._cost = way.cost
         near = way.next_hop == COORDINATOR
         self._loadng.add_route(COORDINATOR, way.next_hop, way.cost, 1 if near else 2)
@@ -153,6 +172,8 @@ class Uplink:
     def _judge(self) -> None:
         """Keep a way whose RREQ the coordinator has answered, else try the next."""
         route = self._loadng.route(COORDINATOR)
+        if self._heard:
+            return
         if route is None:
             self._seek()
         elif route.sequence is None:

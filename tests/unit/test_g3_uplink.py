@@ -124,3 +124,34 @@ def test_before_a_join_and_for_others_loadng_is_asked():
     bench.uplink.discover(COORDINATOR, lambda _found: None)
     assert bench.sent[-1][1:2] == (BROADCAST,)
     assert bench.sent[-1][2].destination == COORDINATOR
+
+
+def test_who_was_spoken_to_repairs_at_once():
+    """A meter that is being read: its reply is waited for, and minutes of looking around would lose it."""
+    bench = Bench((1, 20))
+    bench.run(60)
+    bench.uplink.heard()
+    bench.loadng.link_failed(COORDINATOR, 1)
+    found = []
+    bench.uplink.discover(COORDINATOR, found.append, repair=True)
+    assert bench.sent[-1][1:2] == (BROADCAST,)
+    assert bench.sent[-1][2].repair
+    bench.reply(2)
+    assert found == [True]
+    bench.run(600)
+    assert bench.next_hop() == 2
+    assert bench.scans == []
+
+
+def test_who_does_not_find_the_coordinator_by_a_repair_looks_around():
+    bench = Bench((1, 20))
+    bench.run(60)
+    bench.uplink.heard()
+    bench.loadng.link_failed(COORDINATOR, 1)
+    found = []
+    bench.uplink.discover(COORDINATOR, found.append)
+    bench.run(60)
+    assert found == [False]
+    bench.uplink.discover(COORDINATOR, found.append)
+    bench.run(60)
+    assert len(bench.scans) == 1
