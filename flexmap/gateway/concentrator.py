@@ -131,7 +131,7 @@ class Process:
         self.core.updates.resume(self._memory.updates if self._memory else ())
         self._time.run(self._reactor.seconds())
         clock = RealTime(self._reactor, self._time)
-        self._pan.changed = lambda: self._reactor.callLater(0, self._keep_coordinator)
+        self._pan.changed = self.core.changed = lambda: self._reactor.callLater(0, self._keep_coordinator)
         self.save()
         places = []
         for port in self._options.ports:

@@ -58,6 +58,8 @@ class Concentrator:
         """How far meters' clocks were found to be off last, by EUI-64."""
         self.rekeying: Rekeying | None = None
         """The last re-keying since the start."""
+        self.changed: Callable[[], object] = lambda: None
+        """Called when there is something to keep."""
         self._listeners: list[Callable[[str], object]] = []
         self.counters = {"lines": 0, "errors": 0, "events": 0}
 
@@ -163,6 +165,7 @@ class Concentrator:
         return fields | ({"cause": transfer.cause} if transfer.cause else {})
 
     def _updated(self, transfer: Transfer) -> None:
+        self.changed()
         self.tell("FIRMWARE", **self.update_fields(transfer))
 
     # Who listens

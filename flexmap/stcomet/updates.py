@@ -84,7 +84,7 @@ class Updates:
         scheduler: Scheduler,
         told: Callable[[Transfer], object],
     ) -> None:
-        """``told`` is called with each transfer whose state has changed."""
+        """``told`` is called with each transfer that begins, or whose state has changed."""
         self._shelf = shelf
         self._pan = pan
         self._requests = requests
@@ -135,6 +135,7 @@ class Updates:
         if before is not None:
             self._end(before, State.STOPPED)
         transfer = self._transfers[member.eui64] = Transfer(member.eui64, image)
+        self._told(transfer)
         self._step(transfer)
         return transfer
 

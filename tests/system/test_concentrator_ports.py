@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import binascii
 import contextlib
+import hashlib
 import os
 import pty
 import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -290,5 +293,46 @@ def test_a_terminal_program_that_others_wrote(processes, tmp_path):
         os.close(screen)
     terminal = Terminal(tmp_path / "shell")
     assert "= OK mnsh=" in terminal.type("SYS VERSION\r", "MNSH> ")
+    terminal.close()
+    process.end()
+
+
+def test_firmware_goes_on_after_a_crash(processes, tmp_path):
+    """Killed while it sends an image: the next run sends it on; the version stays after another."""
+    image = bytes(range(256)) * 24
+    lines = [f"FW IMAGE plc 2 5 {len(image)} {hashlib.sha256(image).hexdigest()}"]
+    for at in range(0, len(image), 96):
+        octets = image[at : at + 96]
+        lines.append(f"FW BLOCK plc {at} {binascii.crc_hqx(octets, 0xFFFF)} {octets.hex()}")
+
+    def restart(name):
+        process = concentrator(processes, tmp_path, name, meters=1)
+        return process, Terminal(tmp_path / "shell")
+
+    def wait_for(terminal, text):
+        deadline = time.monotonic() + 60
+        while text not in (said := terminal.type("FW STATUS SM0001\r", "running=")):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.5)
+
+    process, terminal = restart("1.log")
+    for line in lines:
+        terminal.type(f"{line}\r", "= OK have=")
+    assert f"have={len(image)} of={len(image)}" in terminal.type("FW IMAGES\r", "images=1")
+    terminal.type("FW SEND plc SM0001\r", "= OK meter=SM0001")
+    time.sleep(0.7)
+    process.end(signal.SIGKILL)
+    terminal.close()
+    process, terminal = restart("2.log")
+    wait_for(terminal, "state=verified")
+    terminal.type("FW ACTIVATE SM0001\r", "= OK meter=SM0001")
+    wait_for(terminal, "state=active")
+    process.end()
+    terminal.close()
+    process, terminal = restart("3.log")
+    assert "state=active" in terminal.type("FW TRANSFERS\r", "= OK meters=1")
+    # The meter itself says which version runs: it has what is sent again.
+    terminal.type("FW SEND plc SM0001\r", "= OK meter=SM0001")
+    wait_for(terminal, "running=5")
     terminal.close()
     process.end()

@@ -128,7 +128,7 @@ def test_several_meters_from_one_image_each_checked_and_activated(terminal, bina
     assert terminal.error("FW DROP plc", 0.01) == "REFUSED"
     lines = terminal.type("SYS VERSION", 30)
     told = [line.fields for line in lines if line.mark is Mark.UNASKED and line.words == ("FIRMWARE",)]
-    assert sorted(fields["meter"] for fields in told) == sorted(meters)
+    assert sorted(fields["meter"] for fields in told) == sorted(meters), told
     assert {(fields["state"], fields["offset"], fields["of"]) for fields in told} == {("verified", "4000", "4000")}
     assert terminal.pan.meters[1].firmware.versions[binary] == 1
     lines = terminal.type("FW ACTIVATE SM_ID1", 20)
@@ -245,3 +245,28 @@ def test_the_update_protocol_has_verification_without_consequences(terminal):
     assert meter.versions[Binary.PLC] == 3
     assert ask(FwUp.ACTIVATE) is FwUpResult.DONE  # the answer before was lost
     assert ask(FwUp.VERIFY) is FwUpResult.ORDER
+
+
+def test_forged_and_mutated_replies_move_nothing_but_counters():
+    terminal = loaded(Terminal())
+    draw = random.Random(3)
+    terminal.pan.deaf.add(2)
+    terminal.reply("FW SEND plc SM_ID1", 0.01)
+    for _ in range(20_000):
+        reply = firmware.FwUpReply(draw.choice(list(FwUp)), draw.randrange(0x10000), FwUpResult.DONE, 4000, 7)
+        octets = bytearray(firmware.encode_reply(reply))
+        for _ in range(draw.choice([0, 1, 1, 3])):
+            match draw.randrange(3):
+                case 0:
+                    octets[draw.randrange(len(octets))] = draw.randrange(256)
+                case 1:
+                    octets += draw.randbytes(draw.randrange(9))
+                case _:
+                    del octets[draw.randrange(len(octets)) :]
+                    octets = octets or bytearray(b"\x02")
+        terminal.core.datagram(draw.choice([1, 3, 9]), bytes(octets))  # of others than the meter that is asked
+    assert status(terminal)["state"] == "sending"
+    assert status(terminal)["offset"] == "0"
+    total = terminal.core.requests.total
+    assert total.late + total.malformed == 20_000
+    assert min(total.late, total.malformed) > 1000
