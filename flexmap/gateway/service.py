@@ -24,6 +24,8 @@ from flexmap.store import Store
 TIME_LIMIT_OVER = "time-limit-over"
 """Cause of a command that the meter did not answer in time; the AddCause of that name on MMS."""
 AGE_CHECK_SECONDS = 1.0
+CHANNEL_AGE = 60.0
+"""Seconds for which what is known of a channel is good, however short-lived values are: it is asked for seldom."""
 COMMAND_TIMEOUT = 8.0
 """Seconds that a meter has to answer a command; less than the faces wait, so that they can say why."""
 
@@ -187,7 +189,7 @@ class Gateway:
         if old:
             self._log.warn("values of {count} meters are old", count=len(old))
         self._metrics.old.set(len(self._present.old))
-        self._serve([*old, *self._channels.age(now, self._limit)])
+        self._serve([*old, *self._channels.age(now, lambda meter: max(self._limit(meter), CHANNEL_AGE))])
 
     def _limit(self, meter: str) -> float:
         return self._max_age[self._meters[meter].source]

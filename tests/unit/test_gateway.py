@@ -124,7 +124,10 @@ def test_a_silent_meter_goes_from_old_to_invalid_and_comes_back(rig):
     assert rig.status() == quality.GOOD
     rig.source.stop()
     rig.live(6)
-    assert rig.status() == rig.status(LIVE) == quality.QUESTIONABLE | quality.OLD_DATA
+    assert rig.status() == quality.QUESTIONABLE | quality.OLD_DATA
+    assert rig.status(LIVE) == quality.GOOD
+    rig.live(60)
+    assert rig.status(LIVE) == quality.QUESTIONABLE | quality.OLD_DATA
     last = rig.gateway.last["M1"]
 
     rig.gateway.accept([rig.channel(live=False)])

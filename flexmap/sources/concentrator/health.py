@@ -206,7 +206,8 @@ class Health:
             quality.NEVER_READ if value is None else quality.GOOD if point.name == CHANNEL_LIVE else there
             for point, value in zip(points, values, strict=True)
         )
-        return Sample(meter, int(self._clock.seconds() * 1000), values, marks, channel=True)
+        time = int(self._clock.seconds() * 100) * 10  # what a COSEM date-time can tell, so that both faces tell it
+        return Sample(meter, time, values, marks, channel=True)
 
 
 def points_of(fields: Mapping[str, str]) -> dict[str, int | None]:
