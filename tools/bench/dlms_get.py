@@ -1,15 +1,17 @@
 """DLMS GET-Request-Normal per second of a running demo, against a Twisted echo of the same bytes.
 
-Usage: python tools/bench/dlms_get.py [--requests N] [--rounds N] [--meters N]
+Usage: python tools/bench/dlms_get.py [--requests N] [--rounds N] [--meters N] [--transport wrapper|hdlc]
 
 One connection, one request at a time, the load client in C (needs ``cc``). Each round runs echo, plain and suite 0
-(HLS-GMAC, authentication and encryption) one after the other; the medians are compared. Processor time is the
-server process's own, per request.
+(HLS-GMAC, authentication and encryption) one after the other; the medians are compared. With ``--transport hdlc``
+plain and suite 0 run over HDLC on TCP too, each right after its run over the wrapper. Processor time is the server
+process's own, per request.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import socket
@@ -18,13 +20,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from flexmap.dlms import wrapper
+from flexmap.dlms import hdlc, wrapper
 from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.client import AttributeReference, Client, ClientSettings, drive
+from flexmap.dlms.hdlc import POLL, Command
 from flexmap.dlms.security import AUTHENTICATED_ENCRYPTED, Ciphering, Keys, MemoryCounterStore
 from flexmap.model import obis
 
@@ -39,11 +44,10 @@ reactor.run()
 """
 SAP = 1001
 """The demo's first single-phase meter."""
+LOWER = 16
+"""HDLC address of flexmap."""
 NAME = AttributeReference(1, obis.parse("0-0:42.0.0"), 2)
 ENERGY = AttributeReference(4, obis.parse("1-0:1.8.0"), 2)
-DEMO_KEYS = Keys(
-    bytes.fromhex("000102030405060708090A0B0C0D0E0F"), bytes.fromhex("D0D1D2D3D4D5D6D7D8D9DADBDCDDDEDF")
-)
 
 
 class Run(NamedTuple):
@@ -63,21 +67,60 @@ def connect(port: int) -> socket.socket:
     return connection
 
 
-def associate(connection: socket.socket, client_sap: int, ciphering: Ciphering | None) -> None:
+class Wire:
+    """The wrapper as one client speaks it."""
+
+    def __init__(self, connection: socket.socket, client_sap: int) -> None:
+        self.connection = connection
+        self.client_sap = client_sap
+
+    def frame(self, apdu: bytes) -> bytes:
+        """The next request's frame."""
+        return wrapper.encode(self.client_sap, SAP, apdu)
+
+    def transceive(self, apdu: bytes) -> bytes:
+        self.connection.sendall(self.frame(apdu))
+        head = self.connection.recv(8, socket.MSG_WAITALL)
+        return self.connection.recv(int.from_bytes(head[6:], "big"), socket.MSG_WAITALL)
+
+
+class HdlcWire(Wire):
+    """HDLC; each request acknowledges the answer to the one before."""
+
+    def __init__(self, connection: socket.socket, client_sap: int) -> None:
+        super().__init__(connection, client_sap)
+        self._addresses = hdlc.encode_station(SAP, LOWER) + bytes((client_sap << 1 | 1,))
+        self._number = 0
+        connection.sendall(hdlc.encode(self._addresses, Command.SNRM | POLL, hdlc.Parameters(2030, 2030).encode()))
+        self._receive()
+
+    def frame(self, apdu: bytes) -> bytes:
+        control = self._number << 5 | POLL | self._number << 1
+        self._number = self._number + 1 & 7
+        return hdlc.encode(self._addresses, control, hdlc.LLC_COMMAND + apdu)
+
+    def transceive(self, apdu: bytes) -> bytes:
+        self.connection.sendall(self.frame(apdu))
+        return self._receive().removeprefix(hdlc.LLC_RESPONSE)
+
+    def _receive(self) -> bytes:
+        splitter = hdlc.Splitter(10.0)
+        while True:
+            splitter.add(self.connection.recv(4096), 0.0)
+            frame = splitter.next()
+            if frame is not None:
+                return frame.information
+
+
+def associate(wire: Wire, ciphering: Ciphering | None) -> None:
     settings = ClientSettings(
-        client_sap=client_sap,
+        client_sap=wire.client_sap,
         server_sap=SAP,
         mechanism=Mechanism.NONE if ciphering is None else Mechanism.HLS_GMAC,
         protection=0 if ciphering is None else AUTHENTICATED_ENCRYPTED,
     )
-
-    def transceive(apdu: bytes) -> bytes:
-        connection.sendall(wrapper.encode(client_sap, SAP, apdu))
-        head = connection.recv(8, socket.MSG_WAITALL)
-        return connection.recv(int.from_bytes(head[6:], "big"), socket.MSG_WAITALL)
-
     client = Client(settings, random=os.urandom, ciphering=ciphering)
-    drive(client.connect(), transceive)
+    drive(client.connect(), wire.transceive)
 
 
 def processor_seconds(pid: int) -> float:
@@ -86,15 +129,13 @@ def processor_seconds(pid: int) -> float:
 
 
 class Bench:
-    def __init__(self, folder: Path, requests: int, demo: int, demo_pid: int) -> None:
+    def __init__(self, folder: Path, requests: int, demo: Demo) -> None:
         self.folder = folder
         self.requests = requests
         self.demo = demo
-        self.demo_pid = demo_pid
         self.load = folder / "dlms_load"
         source = Path(__file__).with_name("dlms_load.c")
         subprocess.run(["cc", "-O2", "-o", self.load, source], check=True)
-        self.plain_frames = wrapper.encode(16, SAP, request(NAME)) * 1000
 
     def run(self, connection: socket.socket, pid: int, frames: bytes, repeat: int) -> Run:
         path = self.folder / "frames"
@@ -118,42 +159,61 @@ class Bench:
         try:
             assert process.stdout
             port = int(process.stdout.readline())
-            return self.run(connect(port), process.pid, self.plain_frames, self.requests // 1000)
+            frames = wrapper.encode(16, SAP, request(NAME)) * 1000
+            return self.run(connect(port), process.pid, frames, self.requests // 1000)
         finally:
             process.kill()
             process.wait()
 
-    def plain(self) -> Run:
-        connection = connect(self.demo)
-        associate(connection, 16, None)
-        return self.run(connection, self.demo_pid, self.plain_frames, self.requests // 1000)
+    def plain(self, port: int, kind: type[Wire]) -> Run:
+        wire = kind(connect(port), 16)
+        associate(wire, None)
+        frames = b"".join(wire.frame(request(NAME)) for _ in range(1000))
+        return self.run(wire.connection, self.demo.process.pid, frames, self.requests // 1000)
 
-    def suite_0(self) -> Run:
-        ciphering = Ciphering(DEMO_KEYS, b"BEN" + os.urandom(5), MemoryCounterStore())
-        connection = connect(self.demo)
-        associate(connection, 2, ciphering)
+    def suite_0(self, port: int, kind: type[Wire]) -> Run:
+        ciphering = Ciphering(self.demo.keys, b"BEN" + os.urandom(5), MemoryCounterStore())
+        wire = kind(connect(port), 2)
+        associate(wire, ciphering)
         plain = request(ENERGY)
         frames = bytearray()
         for _ in range(self.requests):
             body = ciphering.protect(AUTHENTICATED_ENCRYPTED, plain)
-            frames += wrapper.encode(2, SAP, b"\xc8" + bytes((len(body),)) + body)
-        return self.run(connection, self.demo_pid, bytes(frames), 1)
+            frames += wire.frame(b"\xc8" + bytes((len(body),)) + body)
+        return self.run(wire.connection, self.demo.process.pid, bytes(frames), 1)
 
 
-def start_demo(folder: Path, meters: int) -> tuple[subprocess.Popen[bytes], int]:
-    """Start the demo on ports that were free a moment ago and wait until it serves DLMS."""
-    with socket.socket() as first, socket.socket() as second, socket.socket() as third:
-        ports = []
-        for holder in (first, second, third):
+class Demo(NamedTuple):
+    """A running gateway."""
+
+    process: subprocess.Popen[bytes]
+    wrapper: int
+    """Port."""
+    hdlc: int
+    keys: Keys
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    with contextlib.ExitStack() as stack:
+        holders = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for holder in holders:
             holder.bind(("127.0.0.1", 0))
-            ports.append(holder.getsockname()[1])
-    mms, dlms, web = (f"127.0.0.1:{port}" for port in ports)
-    flags = f"--source model --meters {meters} --state {folder}/state --mms {mms} --dlms {dlms} --web {web}"
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("flexmap"), "demo", *flags.split()],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+        return [holder.getsockname()[1] for holder in holders]
+
+
+def start_demo(folder: Path, meters: int) -> Demo:
+    """Start a site like the demo's, with an HDLC port too, and wait until it serves DLMS."""
+    ports = free_ports(4)
+    mms, dlms, web, line = (f"127.0.0.1:{port}" for port in ports)
+    flexmap, config = Path(sys.executable).with_name("flexmap"), folder / "site.toml"
+    flags = f"--source model --meters {meters} --mms {mms} --dlms {dlms} --web {web} --write-config {config}"
+    subprocess.run([flexmap, "demo", *flags.split()], check=True, stdout=subprocess.DEVNULL)
+    with config.open("a") as file:
+        file.write(f'\n[[dlms.listener]]\ntransport = "hdlc-tcp"\nlisten = "{line}"\n')
+    secret = tomllib.loads((folder / "site.secrets.toml").read_text())["reader"]
+    keys = Keys(bytes.fromhex(secret["encryption_key"]), bytes.fromhex(secret["authentication_key"]))
+    process = subprocess.Popen([flexmap, "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -162,7 +222,7 @@ def start_demo(folder: Path, meters: int) -> tuple[subprocess.Popen[bytes], int]
             time.sleep(0.2)
         else:
             time.sleep(3)  # until the meters have been read
-            return process, ports[1]
+            return Demo(process, ports[1], ports[3], keys)
     process.kill()
     raise SystemExit("the demo does not serve")
 
@@ -172,23 +232,24 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--meters", type=int, default=20)
+    parser.add_argument("--transport", choices=("wrapper", "hdlc"), default="wrapper")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        process, port = start_demo(Path(name), options.meters)
+        demo = start_demo(Path(name), options.meters)
         try:
-            bench = Bench(Path(name), options.requests, port, process.pid)
-            kinds: dict[str, Callable[[], Run]] = {
-                "echo": bench.echo,
-                "plain": bench.plain,
-                "suite 0": bench.suite_0,
-            }
+            bench = Bench(Path(name), options.requests, demo)
+            kinds: dict[str, Callable[[], Run]] = {"echo": bench.echo}
+            for label, run in (("plain", bench.plain), ("suite 0", bench.suite_0)):
+                kinds[label] = partial(run, demo.wrapper, Wire)
+                if options.transport == "hdlc":
+                    kinds[f"{label}, HDLC"] = partial(run, demo.hdlc, HdlcWire)
             runs: dict[str, list[Run]] = {kind: [] for kind in kinds}
             for _ in range(options.rounds):
                 for kind, make in kinds.items():
                     runs[kind].append(make())
         finally:
-            process.terminate()
-            process.wait(15)
+            demo.process.terminate()
+            demo.process.wait(15)
     report = {
         kind: {
             "requests_per_second": round(statistics.median(run.rate for run in taken)),
@@ -199,6 +260,9 @@ def main() -> None:
         }
         for kind, taken in runs.items()
     }
+    for label in [label for label in report if label.endswith(", HDLC")]:
+        pairs = zip(runs[label], runs[label.removesuffix(", HDLC")], strict=True)
+        report[label]["of_wrapper"] = round(statistics.median(a.rate / b.rate for a, b in pairs), 2)
     print(json.dumps(report, indent=2))
 
 

@@ -1,4 +1,5 @@
-/* One request after the other on an open connection: sends each wrapper frame of FILE, awaits one frame back.
+/* One request after the other on an open connection: sends each frame of FILE, of the wrapper or of HDLC (with a
+   server address of four octets), and awaits one frame back.
    Usage: dlms_load FD FILE REPEAT. Prints requests per second; fails on an exception response. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +8,10 @@
 
 static unsigned char requests[1 << 26], reply[8 + 65535];
 
-static size_t frame_size(const unsigned char *frame) { return 8 + (frame[6] << 8 | frame[7]); }
+static size_t frame_size(const unsigned char *frame) {
+  if (frame[0] == 0x7e) return 2 + ((frame[1] & 7) << 8 | frame[2]);
+  return 8 + (frame[6] << 8 | frame[7]);
+}
 
 static double now(void) {
   struct timespec t;
@@ -33,7 +37,7 @@ int main(int count, char **arguments) {
         got += more;
         if (got >= 8) want = frame_size(reply);
       }
-      if (want > 8 && reply[8] == 0xd8) return 4;
+      if (reply[0] == 0x7e ? want < 16 || reply[14] == 0xd8 : want > 8 && reply[8] == 0xd8) return 4;
     }
   printf("%.0f\n", done / (now() - start));
   return 0;
