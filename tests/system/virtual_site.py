@@ -115,6 +115,7 @@ class Site:
         self.concentrator = self.core = self._session = self._wire = None
         self._draw = random.Random(seed)
         self._generation = 0
+        self._recorded = {}
         monkeypatch.setattr(concentrator_session, "time", SimpleNamespace(monotonic=self.time.seconds))
         monkeypatch.setattr(concentrator_module, "offer", self._offer)
         monkeypatch.setattr(concentrator_module, "SystemRandom", lambda: random.Random(self._draw.random()))
@@ -143,6 +144,8 @@ class Site:
         return self.concentrator._node._mac._medium
 
     def kill_concentrator(self):
+        """Kill it, and the meters' simulation with it; what they have recorded is noted before."""
+        self._note()
         self._reactor.alive = False
         self.concentrator = None
         if self._wire is not None:
@@ -180,12 +183,16 @@ class Site:
     def run(self, seconds):
         self.time.run(self.time.seconds() + seconds)
 
+    def behind(self):
+        """Seconds that are known to be missing, of all meters."""
+        return self.core.source._planner.behind()
+
     def until_read(self, second, most=3600):
         """Run until nothing is missing up to a second; return how long that has taken."""
         began = self.time.seconds()
-        while self.core.source._planner.behind() or min(self.newest().values()) < second:
+        while self.behind() or min(self.newest().values()) < second:
             self.run(5)
-            assert self.time.seconds() < began + most, (self.core.source._planner.behind(), self.newest())
+            assert self.time.seconds() < began + most, (self.behind(), self.newest())
         return self.time.seconds() - began
 
     def newest(self):
@@ -196,6 +203,15 @@ class Site:
     def ages(self):
         """Seconds since the newest stored record of each meter."""
         return {name: self.time.seconds() - second for name, second in self.newest().items()}
+
+    def _note(self):
+        for name, meter in self.concentrator.street.meters.items():
+            self._recorded.setdefault(name, set()).update(record.time for record in meter.metrology.ring.since(0))
+
+    def recorded(self, name, start, stop):
+        """Seconds from ``start`` to before ``stop`` that a meter itself has recorded."""
+        self._note()
+        return {second for second in self._recorded[name] if start <= second < stop}
 
     def seconds(self, name, start, stop):
         """Stored seconds of a meter from ``start`` to before ``stop``, as often as they are stored."""
