@@ -111,8 +111,9 @@ class G3Pan:
         self._node.set(name, value)
 
     def counters(self) -> dict[str, int]:
-        """Return what PAN management has counted, and the frames that were refused, by cause."""
-        return self._node.manager.counters.all() | self._node.refused()
+        """Return what PAN management has counted, the frames refused, by cause, and the time on the air."""
+        sent = {"airtime_ms": int(self._node.line.airtime * 1000)}
+        return self._node.manager.counters.all() | self._node.refused() | sent
 
     def _joined(self, device: Registered) -> None:
         self.changed()

@@ -53,6 +53,7 @@ CONCENTRATOR_COUNTERS = {
     "plc_retries": "Requests that the concentrator has repeated",
     "plc_silent": "Requests that stayed without a reply",
     "plc_octets": "Octets of the replies",
+    "plc_airtime_seconds": "Time that the concentrator itself has been sending",
 }
 """Figures of a source that reads a concentrator; the metric is ``flexmap_concentrator_`` and the figure's name."""
 

@@ -205,6 +205,7 @@ def test_an_open_circuit_shows_on_both_faces_at_the_same_time_and_so_does_its_en
     assert figures['flexmap_concentrator_meters_silent{source="concentrator"}'] == 1
     assert figures['flexmap_concentrator_meters{source="concentrator"}'] == 4
     assert until(lambda: town.metrics()[SILENT_REQUESTS] >= 1, 30)
+    assert 0 < figures['flexmap_concentrator_plc_airtime_seconds_total{source="concentrator"}'] < 200
     verified = flexmap("verify", town.config)
     assert verified.returncode == 0, verified.stdout + verified.stderr
 

@@ -131,6 +131,14 @@ def test_the_status_of_a_device_has_its_first_link_both_ways(bench):
     assert (found[0]["lqi"], found[0]["lqi_reverse"]) == (str(link.lqi), str(link.reverse_lqi))
 
 
+def test_the_shell_tells_how_long_the_coordinator_has_been_sending(bench):
+    found = []
+    bench.link.ask("SYS STATS").addCallback(lambda reply: found.extend(reply.data))
+    bench.run(1)
+    (pan,) = [line.fields for line in found if line.words == ("pan",)]
+    assert int(pan["airtime_ms"]) == int(bench.node.line.airtime * 1000) > 0
+
+
 def test_it_is_read_again_and_forgotten_with_the_line(bench):
     before = len(bench.told)
     bench.run(3 * PERIOD)

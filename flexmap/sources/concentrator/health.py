@@ -127,6 +127,7 @@ class Health:
             "round_seconds": max(waits, default=0.0),
             "reads": self._answers,
             "shell_requests": counters.get("shell_lines", 0),
+            "plc_airtime_seconds": counters.get("pan_airtime_ms", 0) / 1000,
             **{f"plc_{name}": counters.get(f"requests_{name}", 0) for name in _REQUESTS},
         }
 
