@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from flexmap.cli.counters import ClientCounters
 from flexmap.cli.demo import CONFIG_NAME, default_state, state_home
+from flexmap.dlms.authentication import SecretProof
+from flexmap.dlms.profile import WITH_SECRET
 from flexmap.faces.dlms.client import Credentials
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
@@ -59,15 +61,24 @@ def credentials(name: str | None, path: Path | None) -> Credentials:
     if client is None:
         known = ", ".join(client.name for client in config.dlms.client)
         raise ConfigurationError(f"there is no client '{name}'", where=str(config.path), remedy=f"known: {known}")
+    where = f"{config.path}: [[dlms.client]] '{name}'"
+    if client.authentication == "hls-ecdsa" or client.signatures != "none":
+        what = "signs: its private key is the head-end's alone"
+        raise ConfigurationError(what, where=where, remedy="use a client that does not sign")
+    if client.system_title:
+        # Under that title its invocation counters are the head-end's: none may come twice.
+        what = f"is let in as {client.system_title} alone, which is the head-end"
+        raise ConfigurationError(what, where=where, remedy="use a client without system_title")
     profile = client_profile(client, secrets.load(config))
-    if profile.keys is None:
-        return Credentials(profile.sap, profile.mechanism, profile.secret)
     counters = ClientCounters(state_home() / "client.json")
+    proof = SecretProof(profile.mechanism, profile.secret) if profile.mechanism in WITH_SECRET else None
     return Credentials(
         profile.sap,
         profile.mechanism,
+        profile.secret,
         keys=profile.keys,
-        protection=profile.policy,
+        protection=profile.policy | profile.response_policy,
         title=counters.title,
         counters=counters,
+        proof=proof,
     )

@@ -18,10 +18,17 @@ from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.identity import Use
 from flexmap.dlms.objects import AssociationContext, LogicalDevice
 from flexmap.dlms.profile import WITH_SECRET, WITH_TITLE, ClientProfile, EventKind, Limits, Threat
-from flexmap.dlms.protection import SERVICE_ROOM, Opened, Protection
-from flexmap.dlms.security import AUTHENTICATED, ENCRYPTED, SIGNED, Ciphering, CounterStore, Keys, SecurityError
+from flexmap.dlms.protection import SERVICE_ROOM, Opened, Protection, Shared
+from flexmap.dlms.security import (
+    AUTHENTICATED,
+    ENCRYPTED,
+    SIGNED,
+    Ciphering,
+    Keys,
+    SecurityError,
+    ShortLivedCounterStore,
+)
 from flexmap.dlms.services import Services
-from flexmap.dlms.setup import Setups
 from flexmap.dlms.suite import SUITES
 from flexmap.model.error import LocalError, RemoteError
 
@@ -72,21 +79,6 @@ class RefusalError(RemoteError):
         )
 
 
-class Shared(msgspec.Struct, frozen=True):
-    """What all associations of a server have in common."""
-
-    title: bytes
-    """The server's system title."""
-    ciphering: Callable[[Keys], Ciphering]
-    """Gives the one ciphering of keys."""
-    counters: CounterStore
-    setups: Setups
-    """Security setups of all clients, and the server's key pairs."""
-    random: Callable[[int], bytes]
-    lookup: Callable[[int], ClientProfile | None]
-    """Gives the client of a SAP as it now is."""
-
-
 class Opening:
     """The opening of one association; ``open`` gives it and the AARE, or raises RefusalError."""
 
@@ -110,6 +102,31 @@ class Opening:
 
     def open(self, aarq: Aarq) -> tuple[Association, bytes]:
         """Return the association and the AARE that accepts it; raises RefusalError."""
+        following = self._client.next_keys
+        if following is not None and aarq.context == Context.LN_CIPHERED and self._under(following, aarq):
+            self._turn_to(following)
+        return self._open(aarq)
+
+    def _under(self, keys: Keys, aarq: Aarq) -> bool:
+        """Tell whether an initiate request is ciphered under these keys."""
+        client = msgspec.structs.replace(self._client, keys=keys)
+        title = aarq.calling_title or b""
+        if aarq.user_information[:1] == bytes((Tag.INITIATE_REQUEST,)) or len(title) != 8:
+            return False
+        trial = msgspec.structs.replace(
+            self._shared, ciphering=lambda _: Ciphering(keys, self._shared.title, ShortLivedCounterStore())
+        )
+        try:
+            Protection(client, title, trial).open(aarq.user_information, 0)
+        except (SecurityError, AxdrError):
+            return False
+        return True
+
+    def _turn_to(self, keys: Keys) -> None:
+        """Take the client's next keys for good: it has shown that it has them."""
+        self._client = self._shared.setups.turn_to(self._client, keys)
+
+    def _open(self, aarq: Aarq) -> tuple[Association, bytes]:
         client = self._client
         self._check_names(aarq)
         protection = self._protection(aarq.calling_title or b"") if aarq.context == Context.LN_CIPHERED else None
@@ -163,16 +180,7 @@ class Opening:
         return context
 
     def _protection(self, title: bytes) -> Protection:
-        shared = self._shared
-        return Protection(
-            self._client,
-            title,
-            server_title=shared.title,
-            ciphering=shared.ciphering,
-            identity=lambda: shared.setups.identity,
-            counters=shared.counters,
-            random=shared.random,
-        )
+        return Protection(self._client, title, self._shared)
 
     def _check_names(self, aarq: Aarq) -> None:
         client = self._client
@@ -251,10 +259,10 @@ class Opening:
 
     def _challenge(self, aarq: Aarq, services: Services, context: AssociationContext) -> bytes | None:
         """Return our challenge (StoC) and arrange for pass 3 and 4; ``None`` without HLS."""
-        mechanism = self._client.mechanism
+        mechanism, shared = self._client.mechanism, self._shared
         if mechanism < Mechanism.HLS:
             return None
-        ours = Side(self._shared.title, self._shared.random(hls.challenge_octets(mechanism)))
+        ours = Side(shared.title, shared.random(hls.challenge_octets(mechanism)))
         theirs = Side(aarq.calling_title or b"", aarq.authentication or b"")
         if not hls.acceptable(mechanism, ours.challenge, theirs.challenge):
             raise RefusalError(
@@ -267,8 +275,16 @@ class Opening:
         except LocalError as error:
             raise RefusalError(str(error), Diagnostic.AUTHENTICATION_MECHANISM_NAME_NOT_RECOGNISED) from None
 
+        following = self._client.next_keys
+
         def check(answer: bytes) -> bytes | None:
+            nonlocal proof
             right = proof.check(ours, theirs, answer)
+            if not right and following is not None and isinstance(proof, GmacProof):
+                proof = GmacProof(shared.ciphering(following))
+                right = proof.check(ours, theirs, answer)
+                if right:
+                    self._turn_to(following)
             self._outcome(right)
             if not right:
                 reason = "wrong answer to the challenge"

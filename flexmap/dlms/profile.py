@@ -44,6 +44,8 @@ class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
     """Security suite."""
     keys: Keys | None = None
     """Symmetric keys of the suite; needed for HLS_GMAC and for ciphering."""
+    next_keys: Keys | None = None
+    """Keys that take the place of ``keys`` as soon as the client opens an association with them."""
     signing_key: bytes = b""
     """The client's public key for signatures, ``x ‖ y``; needed for HLS_ECDSA and for signed APDUs."""
     agreement_key: bytes = b""
@@ -71,8 +73,8 @@ class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
             raise self._lacks("keys", "give guek and gak")
         if needs_certificate and not self.signing_key:
             raise self._lacks("signing key", "give the certificate of its public key")
-        if self.keys is not None and self.keys.suite != self.suite:
-            raise ConfigurationError(f"client '{self.name}': keys of suite {self.keys.suite}")
+        if any(keys is not None and keys.suite != self.suite for keys in (self.keys, self.next_keys)):
+            raise ConfigurationError(f"client '{self.name}': keys of another suite than {self.suite}")
         if self.pre_established and self.policy and self.system_title is None:
             raise self._lacks("system title", "a pre-established association has no AARQ that could bring one")
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from flexmap.dlms import general
 from flexmap.dlms import suite as suites
 from flexmap.dlms.apdu import Tag
 from flexmap.dlms.axdr import encode_length, take_octet_string
 from flexmap.dlms.general import Header, KeyChoice, KeyInfo, Scheme
-from flexmap.dlms.identity import Identity, Use
+from flexmap.dlms.identity import Use
 from flexmap.dlms.profile import ClientProfile
 from flexmap.dlms.security import (
     AUTHENTICATED,
@@ -32,6 +34,7 @@ from flexmap.dlms.security import (
     ShortLivedCounterStore,
     key_id,
 )
+from flexmap.dlms.setup import Setups
 from flexmap.dlms.suite import SUITES, Suite
 
 _SERVICES = (0x01, 0x05, 0x06, 0x08, 0x0C, 0x0D, 0x0E, 0x16, 0x18)
@@ -137,28 +140,33 @@ class _Peeled(NamedTuple):
     """Transaction-id that must rise; ``None`` where an invocation counter has."""
 
 
+class Shared(msgspec.Struct, frozen=True):
+    """What all associations of a server have in common."""
+
+    title: bytes
+    """The server's system title."""
+    ciphering: Callable[[Keys], Ciphering]
+    """Gives the one ciphering of keys."""
+    counters: CounterStore
+    setups: Setups
+    """Security setups of all clients, and the server's key pairs."""
+    random: Callable[[int], bytes]
+    lookup: Callable[[int], ClientProfile | None]
+    """Gives the client of a SAP as it now is."""
+
+
 class Protection:
     """The keys of one association on the server's side."""
 
-    def __init__(
-        self,
-        client: ClientProfile,
-        title: bytes,
-        *,
-        server_title: bytes,
-        ciphering: Callable[[Keys], Ciphering],
-        identity: Callable[[], Identity],
-        counters: CounterStore,
-        random: Callable[[int], bytes],
-    ) -> None:
+    def __init__(self, client: ClientProfile, title: bytes, shared: Shared) -> None:
         self.title = title
         """The client's system title."""
         self.dedicated: Ciphering | None = None
-        self._server_title = server_title
-        self._make = ciphering
-        self._identity = identity
-        self._counters = counters
-        self._random = random
+        self._server_title = shared.title
+        self._make = shared.ciphering
+        self._setups = shared.setups
+        self._counters = shared.counters
+        self._random = shared.random
         self._suite = SUITES[client.suite]
         self.use(client)
 
@@ -308,7 +316,7 @@ class Protection:
         return KeyInfo(KeyChoice.WRAPPED, 0, suites.wrap(self._kek(), secret)), secret
 
     def _private(self, use: Use) -> bytes:
-        private = self._identity().keys.get((use, self._suite.id))
+        private = self._setups.identity.keys.get((use, self._suite.id))
         if private is None:
             raise SecurityError(f"the server has no {use.name.lower()} key of suite {self._suite.id}")
         return private

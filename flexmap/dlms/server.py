@@ -38,9 +38,10 @@ from flexmap.dlms.hdlc_server import HdlcSettings, Line
 from flexmap.dlms.identity import Identity
 from flexmap.dlms.lockout import Lockout
 from flexmap.dlms.objects import LogicalDevice
-from flexmap.dlms.opening import Opening, RefusalError, Shared
+from flexmap.dlms.opening import Opening, RefusalError
 from flexmap.dlms.peer import Pool
 from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind, Limits, Threat
+from flexmap.dlms.protection import Shared
 from flexmap.dlms.security import Ciphering, CounterStore, Keys
 from flexmap.dlms.setup import Forgetful, Keystore, Setups
 from flexmap.dlms.wrapper_server import Connection, Datagrams

@@ -8,6 +8,7 @@ from the next request on: the answer is still protected by what the request was.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -103,6 +104,18 @@ class Setups:
         self._now = now
         self._changed = changed
 
+    def turn_to(self, client: ClientProfile, keys: Keys) -> ClientProfile:
+        """Return the client with its next keys, which it has begun to use.
+
+        If that cannot be kept, they hold all the same: after a restart both pairs do once more.
+        """
+        changed = msgspec.structs.replace(client, keys=keys, next_keys=None)
+        with suppress(LocalError):
+            self._keystore.keep_client(changed)
+        self._clients[client.sap] = changed
+        self._changed(client.sap, "client uses its new keys; the old ones are gone")
+        return changed
+
     # --- attributes
 
     def attribute(self, sap: int, index: int) -> bytes:
@@ -178,7 +191,7 @@ class Setups:
         except AxdrError:
             secret = None
         if client is None or client.mechanism not in WITH_SECRET:
-            return ActionReply(ActionResult.READ_WRITE_DENIED)
+            return ActionReply(ActionResult.OTHER_REASON)
         most = 16 if client.mechanism == Mechanism.HLS else 64
         if not isinstance(secret, bytes) or not 8 <= len(secret) <= most:
             return ActionReply(ActionResult.TYPE_UNMATCHED)
@@ -204,7 +217,7 @@ class Setups:
         if not isinstance(value, int) or value & 0x03 or not 0 <= value <= 0xFF:
             raise _DeniedError(ActionResult.TYPE_UNMATCHED, "not a security policy")
         if value & old != old:
-            raise _DeniedError(ActionResult.READ_WRITE_DENIED, "a weaker policy")
+            raise _DeniedError(ActionResult.OTHER_REASON, "a weaker policy")
         request, response = policy_of(value)
         needs_keys = (request | response) & (AUTHENTICATED | ENCRYPTED) and client.keys is None
         needs_pairs = (request | response) & SIGNED and not self._signs(client)
@@ -230,7 +243,7 @@ class Setups:
         for other in self._clients.values():
             # Whoever has the one key could pass for the other client.
             if changed.guek != keys.guek and other.keys is not None and other.keys.guek == changed.guek:
-                raise _DeniedError(ActionResult.READ_WRITE_DENIED, "another client has this key")
+                raise _DeniedError(ActionResult.OTHER_REASON, "another client has this key")
         names = ", ".join(_KEY_FIELDS[key] for key in sorted(fresh))
         self._keep(msgspec.structs.replace(client, keys=changed), f"keys changed: {names}")
 
@@ -248,7 +261,7 @@ class Setups:
             octets = _octets(part)
             theirs, signature = octets[:half], octets[half:]
             if not suites.verify(suite, client.signing_key, signature, bytes((key,)) + theirs):
-                raise _DeniedError(ActionResult.READ_WRITE_DENIED, "signature is wrong")
+                raise _DeniedError(ActionResult.OTHER_REASON, "signature is wrong")
             ephemeral = suites.generate(suite, self._random)
             ours = suites.public_of(suite, ephemeral)
             fresh[key] = suites.agree(suite, ephemeral, theirs, title + self._title, master=key == 3)

@@ -1,35 +1,103 @@
-"""DLMS clients of the configuration, as the protocol core knows them."""
+"""DLMS clients of the configuration, as the protocol core knows them, and what outlives them of their changes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from flexmap.dlms import security
+import msgspec
+
+from flexmap.dlms import certificates, security
 from flexmap.dlms.acse import Mechanism
+from flexmap.dlms.identity import Identity, Use
 from flexmap.dlms.profile import ClientProfile, Role
-from flexmap.dlms.security import Keys
-from flexmap.gateway.config import DlmsClient
+from flexmap.dlms.setup import policy_bits, policy_of
+from flexmap.gateway import identity as identities
+from flexmap.gateway import secrets as files
+from flexmap.gateway.config import Config, DlmsClient
 from flexmap.gateway.secrets import Secret
+from flexmap.model import ConfigurationError, LocalError
 
 ROLES = {"public": Role.PUBLIC, "read": Role.READER, "manage": Role.MANAGEMENT}
-MECHANISMS = {"none": Mechanism.NONE, "lls": Mechanism.LLS, "hls-gmac": Mechanism.HLS_GMAC}
+MECHANISMS = {
+    "none": Mechanism.NONE,
+    "lls": Mechanism.LLS,
+    "hls": Mechanism.HLS,
+    "hls-md5": Mechanism.HLS_MD5,
+    "hls-sha1": Mechanism.HLS_SHA1,
+    "hls-gmac": Mechanism.HLS_GMAC,
+    "hls-sha256": Mechanism.HLS_SHA256,
+    "hls-ecdsa": Mechanism.HLS_ECDSA,
+}
 PROTECTIONS = {
     "none": 0,
     "authenticated": security.AUTHENTICATED,
     "authenticated-encrypted": security.AUTHENTICATED_ENCRYPTED,
 }
+_NO_IDENTITY = Identity()
 
 
-def client_profile(client: DlmsClient, secrets: Mapping[str, Secret]) -> ClientProfile:
+def client_profile(
+    client: DlmsClient, secrets: Mapping[str, Secret], identity: Identity = _NO_IDENTITY
+) -> ClientProfile:
     """Return a client's rights, and what it has to prove."""
     secret = secrets.get(client.name, Secret())
-    mechanism = MECHANISMS[client.authentication]
+    title = bytes.fromhex(client.system_title)
+    known = [certificates.read(der) for der in identity.certificates] if client.suite and title else []
+    signing, agreement = (certificates.find(known, title, use, client.suite) for use in Use)
+    request, response = (a | b for a, b in zip(policy_of(secret.policy), _policies(client), strict=True))
     return ClientProfile(
         sap=client.sap,
         name=client.name,
         role=ROLES[client.access],
-        mechanism=mechanism,
-        secret=secret.password.encode() if mechanism == Mechanism.LLS else b"",
-        keys=Keys(*secret.keys()) if mechanism == Mechanism.HLS_GMAC else None,
-        policy=PROTECTIONS[client.protection],
+        mechanism=MECHANISMS[client.authentication],
+        secret=secret.password.encode(),
+        suite=client.suite,
+        keys=secret.keys(client.suite),
+        next_keys=secret.next_keys(client.suite),
+        signing_key=signing.point if signing else b"",
+        agreement_key=agreement.point if agreement else b"",
+        policy=request,
+        response_policy=response,
+        system_title=title or None,
+        pre_established=client.pre_established,
     )
+
+
+def _policies(client: DlmsClient) -> tuple[int, int]:
+    """Return the protection that the configuration asks for of requests and of responses."""
+    request = security.SIGNED if client.signatures != "none" else 0
+    response = security.SIGNED if client.signatures == "both" else 0
+    return PROTECTIONS[client.protection] | request, PROTECTIONS[client.responses] | response
+
+
+class FileKeystore:
+    """Keeps what head-ends change (class 64) in the secrets file and the identity file."""
+
+    def __init__(self, config: Config) -> None:
+        self._secrets: Path = config.resolve(config.dlms.secrets)
+        self._identity: Path = config.resolve(config.dlms.identity)
+        self._configured = {client.name: policy_bits(*_policies(client)) for client in config.dlms.client}
+
+    def keep_client(self, client: ClientProfile) -> None:
+        """Keep secret, keys and policy of a client; raises LocalError."""
+        keys = client.keys
+        try:
+            secret = files.read(self._secrets).get(client.name, Secret())
+            fields = {"password": client.secret.decode()} if client.secret else {}
+            if keys is not None:
+                octets = (keys.guek, keys.gak, keys.gbek, keys.kek)
+                fields |= {name: key.hex() for name, key in zip(files.KEY_FIELDS, octets, strict=True)}
+                if bytes.fromhex(secret.next_encryption_key) == keys.guek:
+                    fields |= dict.fromkeys(files.NEXT_FIELDS, "")
+            policy = policy_bits(client.policy, client.response_policy) & ~self._configured.get(client.name, 0)
+            files.put(self._secrets, client.name, msgspec.structs.replace(secret, policy=policy, **fields))
+        except (ConfigurationError, UnicodeDecodeError) as error:
+            raise LocalError(f"cannot keep the change: {error}") from None
+
+    def keep_identity(self, identity: Identity) -> None:
+        """Keep key pairs and certificates of the server; raises LocalError."""
+        try:
+            identities.write(self._identity, identity)
+        except ConfigurationError as error:
+            raise LocalError(f"cannot keep the change: {error}") from None

@@ -96,15 +96,29 @@ class MmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     engine: Literal["libiec61850"] = "libiec61850"
 
 
+Authentication = Literal["none", "lls", "hls", "hls-md5", "hls-sha1", "hls-gmac", "hls-sha256", "hls-ecdsa"]
+Ciphered = Literal["none", "authenticated", "authenticated-encrypted"]
+
+
 class DlmsClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[dlms.client]]``: one client address, what it must prove and what it may do."""
 
     sap: int
     name: Text
-    authentication: Literal["none", "lls", "hls-gmac"]
+    authentication: Authentication
     access: Literal["public", "read", "manage"]
-    protection: Literal["none", "authenticated", "authenticated-encrypted"] = "none"
-    """Least protection of each message; ``hls-gmac`` clients only."""
+    suite: Literal[0, 1, 2] = 0
+    """Security suite of its keys."""
+    protection: Ciphered = "none"
+    """Least protection of each message of the client."""
+    responses: Ciphered = "none"
+    """Least protection of each response; it has that of its request anyway."""
+    signatures: Literal["none", "requests", "both"] = "none"
+    """What must be signed."""
+    system_title: str = ""
+    """The only one let in, eight octets in hexadecimal; empty: any that holds the keys."""
+    pre_established: bool = False
+    """Associations are open without being asked for."""
 
 
 class DlmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
@@ -114,6 +128,10 @@ class DlmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     system_title: str = "464D580000000001"
     """Eight octets in hexadecimal: three of the manufacturer, five of the device."""
     secrets: str = "secrets.toml"
+    identity: str = "identity.toml"
+    """Key pairs of the server and certificates, needed for suites 1 and 2 alone."""
+    association_version: Literal[1, 2, 3] = 1
+    """Version of the association object (class 15): from 3 on access modes are bits."""
     client: tuple[DlmsClient, ...] = ()
     idle_timeout: Seconds = 180.0
     """Seconds after which a silent TCP connection is closed."""
@@ -395,12 +413,35 @@ class _Check:
             raise self._error(
                 f"{entry} sap", f"{client.sap} is not a client address", f"take one from 1 to {LAST_SAP}"
             )
-        if client.authentication == "none" and client.access != "public":
-            remedy = 'authenticate with lls or hls-gmac, or set access = "public"'
+        self._client_proof(client, entry)
+        self._client_title(client, entry)
+
+    def _client_proof(self, client: DlmsClient, entry: str) -> None:
+        """Check that a client which may more than the public proves itself, and can."""
+        ciphered = client.protection != "none"
+        proven = ciphered if client.pre_established else client.authentication != "none"
+        if client.access != "public" and not proven:
+            remedy = 'set authentication (with pre_established: protection), or access = "public"'
             raise self._error(entry, f"access '{client.access}' without authentication", remedy)
-        if client.protection != "none" and client.authentication != "hls-gmac":
-            remedy = 'keys come with authentication = "hls-gmac"'
+        if client.authentication == "none" and ciphered and not client.pre_established:
+            remedy = 'authenticate, for example with "hls-gmac"'
             raise self._error(f"{entry} protection", f"'{client.protection}' needs keys", remedy)
+        if client.suite == 0 and (client.authentication == "hls-ecdsa" or client.signatures != "none"):
+            raise self._error(f"{entry} suite", "suite 0 has no signatures", "set suite = 1 or 2")
+
+    def _client_title(self, client: DlmsClient, entry: str) -> None:
+        where = f"{entry} system_title"
+        try:
+            octets = bytes.fromhex(client.system_title)
+        except ValueError:
+            octets = b"\0"
+        if len(octets) not in (0, 8):
+            raise self._error(where, f"'{client.system_title}' is not eight octets", "write 16 hexadecimal digits")
+        signed = client.authentication == "hls-ecdsa" or client.signatures != "none"
+        silent = client.pre_established and client.protection != "none"
+        if not octets and (signed or silent):
+            why = "its certificate is found by it" if signed else "a pre-established association has no AARQ"
+            raise self._error(where, f"is missing: {why}", "write 16 hexadecimal digits")
 
     def _system_title(self) -> None:
         try:

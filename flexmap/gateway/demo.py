@@ -30,7 +30,9 @@ SECRETS = {
         encryption_key="000102030405060708090A0B0C0D0E0F", authentication_key="D0D1D2D3D4D5D6D7D8D9DADBDCDDDEDF"
     ),
     "management": Secret(
-        encryption_key="101112131415161718191A1B1C1D1E1F", authentication_key="E0E1E2E3E4E5E6E7E8E9EAEBECEDEEEF"
+        encryption_key="101112131415161718191A1B1C1D1E1F",
+        authentication_key="E0E1E2E3E4E5E6E7E8E9EAEBECEDEEEF",
+        master_key="303132333435363738393A3B3C3D3E3F",
     ),
     "reader-lls": Secret(password="flexmap-demo"),  # noqa: S106 (known to all by design: the demo's own)
 }
@@ -161,7 +163,11 @@ def write_config(options: DemoOptions) -> str:
 
 
 def _client(client: DlmsClient) -> str:
-    fields = msgspec.to_builtins(client)
+    fields = {
+        field.name: value
+        for field in msgspec.structs.fields(client)
+        if (value := getattr(client, field.name)) != field.default
+    }
     return "[[dlms.client]]\n" + "".join(f"{name} = {_toml(value)}\n" for name, value in fields.items()) + "\n"
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from flexmap.faces.dlms.face import DlmsSettings
 from flexmap.faces.dlms.ports import HdlcPort, PortSettings, SerialPort, WrapperPort
-from flexmap.gateway.clients import client_profile
+from flexmap.gateway import identity as identities
+from flexmap.gateway.clients import FileKeystore, client_profile
 from flexmap.gateway.config import Config, parse_endpoint
 from flexmap.gateway.dlms_listeners import DlmsListener, HdlcSerial, HdlcTcp, WrapperTcp, parse_terminal
 from flexmap.gateway.secrets import Secret
@@ -16,6 +17,7 @@ from flexmap.gateway.secrets import Secret
 def dlms_settings(config: Config, secrets: Mapping[str, Secret]) -> DlmsSettings:
     """Return the settings of the face that a checked configuration describes."""
     section = config.dlms
+    identity = identities.load(config)
     title = bytes.fromhex(section.system_title)
     further = [
         _port(config, port, f"{config.path}: [[dlms.listener]] {number}", title)
@@ -24,7 +26,10 @@ def dlms_settings(config: Config, secrets: Mapping[str, Secret]) -> DlmsSettings
     return DlmsSettings(
         ports=(WrapperPort(host=section.host, port=section.port), *further),
         system_title=title,
-        clients=tuple(client_profile(client, secrets) for client in section.client),
+        clients=tuple(client_profile(client, secrets, identity) for client in section.client),
+        identity=identity,
+        keystore=FileKeystore(config),
+        association_version=section.association_version,
         idle_timeout=section.idle_timeout,
         max_connections=section.max_connections,
         max_connections_per_address=section.max_connections_per_address,

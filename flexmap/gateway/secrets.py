@@ -3,9 +3,14 @@
 ::
 
     [reader]                                  # name of a [[dlms.client]]
-    password = "…"                            # authentication = "lls"
-    encryption_key = "32 hexadecimal digits"  # global unicast encryption key, GUEK
+    password = "…"                            # of "lls", and the secret of "hls", "hls-md5", -sha1 and -sha256
+    encryption_key = "32 hexadecimal digits"  # global unicast encryption key, GUEK; suite 2: 64 digits each
     authentication_key = "32 hexadecimal digits"  # global authentication key, GAK
+    broadcast_key = "32 hexadecimal digits"   # global broadcast encryption key, GBEK; may be left out
+    master_key = "32 hexadecimal digits"      # KEK, under which new keys are transferred; may be left out
+    policy = 108                              # security policy that the client has activated
+    next_encryption_key = "…"                 # keys that `flexmap keys rotate` made: they take the place of the
+    next_authentication_key = "…"             # others when the client first uses them
 
     [street]                                  # name of a [[source]] of kind "concentrator"
     password = "…"                            # where its shell on TCP wants a login
@@ -14,17 +19,23 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets as random
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
+from flexmap.dlms.security import Keys
+from flexmap.dlms.suite import SUITES
 from flexmap.gateway.config import ConcentratorSection, Config, DlmsClient
 from flexmap.model import ConfigurationError
 
-KEY_OCTETS = 16
+NEEDS_PASSWORD = {"lls", "hls", "hls-md5", "hls-sha1", "hls-sha256"}
+KEY_FIELDS = ("encryption_key", "authentication_key", "broadcast_key", "master_key")
+NEXT_FIELDS = ("next_encryption_key", "next_authentication_key")
 
 
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,13 +44,31 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: str = ""
     encryption_key: str = ""
     authentication_key: str = ""
+    broadcast_key: str = ""
+    master_key: str = ""
+    next_encryption_key: str = ""
+    next_authentication_key: str = ""
+    policy: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+    """Security policy (class 64) that was activated beyond what the configuration asks for."""
 
     def __repr__(self) -> str:
         return "Secret(…)"
 
-    def keys(self) -> tuple[bytes, bytes]:
-        """Return the encryption and the authentication key."""
-        return bytes.fromhex(self.encryption_key), bytes.fromhex(self.authentication_key)
+    def keys(self, suite: int) -> Keys | None:
+        """Return the keys, ``None`` if there are none."""
+        if not self.encryption_key:
+            return None
+        guek, gak, gbek, kek = (bytes.fromhex(getattr(self, field)) for field in KEY_FIELDS)
+        return Keys(guek, gak, suite, gbek, kek)
+
+    def next_keys(self, suite: int) -> Keys | None:
+        """Return the keys that are to come, ``None`` if there are none."""
+        if not self.next_encryption_key:
+            return None
+        following = msgspec.structs.replace(
+            self, encryption_key=self.next_encryption_key, authentication_key=self.next_authentication_key
+        )
+        return following.keys(suite)
 
 
 def load(config: Config) -> dict[str, Secret]:
@@ -47,18 +76,12 @@ def load(config: Config) -> dict[str, Secret]:
 
     Raises ConfigurationError if the file is missing, open to others, or lacks what a client needs.
     """
-    needed = [client for client in config.dlms.client if client.authentication != "none"]
+    needed = [client for client in config.dlms.client if needs_secret(client)]
     path = config.resolve(config.dlms.secrets)
     if not needed and not (path.exists() and _shells(config)):
         return {}
     name = needed[0].name if needed else ""
-    remedy = f"client '{name}' needs it; `flexmap demo --write-config` writes one with fresh keys"
-    text = read_private(path, remedy)
-    try:
-        found = msgspec.toml.decode(text, type=dict[str, Secret])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        remedy = "docs/configuration.md, 'The secrets file', describes the form"
-        raise ConfigurationError(str(error), where=str(path), remedy=remedy) from None
+    found = read(path, f"client '{name}' needs it; `flexmap keys make` writes one with fresh keys")
     both = _shells(config) & {client.name for client in needed} & found.keys()
     if both:
         what = "is the name of a client and of a source"
@@ -97,44 +120,87 @@ def _check_apart(clients: Sequence[DlmsClient], found: Mapping[str, Secret], pat
     owners: dict[str, DlmsClient] = {}
     for client in clients:
         key = found[client.name].encryption_key.lower()
-        owner = owners.setdefault(key, client) if client.authentication == "hls-gmac" else client
+        owner = owners.setdefault(key, client) if key else client
         if owner.access != client.access:
             what = f"encryption_key is that of [{owner.name}], whose access is '{owner.access}'"
             raise ConfigurationError(what, where=f"{path}: [{client.name}]", remedy="give each a key of its own")
 
 
+def needs_secret(client: DlmsClient) -> bool:
+    """Tell whether a client has an entry in the secrets file."""
+    return client.authentication in NEEDS_PASSWORD or needs_keys(client)
+
+
+def needs_keys(client: DlmsClient) -> bool:
+    """Tell whether a client must have symmetric keys."""
+    ciphered = client.protection != "none" or client.responses != "none"
+    return client.authentication == "hls-gmac" or ciphered
+
+
 def _check(client: DlmsClient, secret: Secret, where: str) -> None:
-    if client.authentication == "lls":
-        if len(secret.password) < 8:
-            raise ConfigurationError("password is missing or shorter than 8 characters", where=where)
-        return
-    for field in ("encryption_key", "authentication_key"):
+    most = 16 if client.authentication == "hls" else 64
+    if client.authentication in NEEDS_PASSWORD and not 8 <= len(secret.password.encode()) <= most:
+        raise ConfigurationError(f"password is missing, or has not 8 to {most} octets", where=where)
+    octets = SUITES[client.suite].key_octets
+    needed: tuple[str, ...] = KEY_FIELDS[:2] if needs_keys(client) or secret.encryption_key else ()
+    needed += NEXT_FIELDS if any(getattr(secret, field) for field in NEXT_FIELDS) else ()
+    for field in KEY_FIELDS + NEXT_FIELDS:
+        text = getattr(secret, field)
         try:
-            octets = bytes.fromhex(getattr(secret, field))
+            fit = len(bytes.fromhex(text)) == octets
         except ValueError:
-            octets = b""
-        if len(octets) != KEY_OCTETS:
-            raise ConfigurationError(f"{field} is not {2 * KEY_OCTETS} hexadecimal digits", where=where)
+            fit = False
+        if not fit and (text or field in needed):
+            what = f"{field} is not {2 * octets} hexadecimal digits"
+            remedy = f"suite {client.suite} of client '{client.name}' has keys of {octets} octets"
+            raise ConfigurationError(what, where=where, remedy=remedy)
 
 
 def fresh(client: DlmsClient) -> Secret:
-    """Return a secret of new random keys or a new password for a client."""
-    if client.authentication == "lls":
-        return Secret(password=random.token_urlsafe(12))
-    return Secret(encryption_key=random.token_hex(KEY_OCTETS), authentication_key=random.token_hex(KEY_OCTETS))
+    """Return a secret of new random keys or a new password for a client, or both."""
+    octets = SUITES[client.suite].key_octets
+    password = random.token_urlsafe(12) if client.authentication in NEEDS_PASSWORD else ""
+    if not needs_keys(client):
+        return Secret(password=password)
+    encryption, authentication, master = (random.token_hex(octets) for _ in range(3))
+    return Secret(password, encryption, authentication, "", master)
 
 
 def write(path: Path, secrets: dict[str, Secret]) -> None:
     """Write a new secrets file with mode 0600. Raises ConfigurationError if the file is there already."""
+    write_private(path, _text(secrets))
+
+
+def put(path: Path, name: str, secret: Secret) -> None:
+    """Change one entry of a secrets file: the others stay, the file is never half written.
+
+    Raises ConfigurationError if it cannot be read or written.
+    """
+    replace_private(path, _text({**read(path), name: secret}))
+
+
+def read(path: Path, remedy: str = "") -> dict[str, Secret]:
+    """Return the entries of a secrets file, unchecked; raises ConfigurationError if it cannot be read."""
+    text = read_private(path, remedy)
+    try:
+        return msgspec.toml.decode(text, type=dict[str, Secret])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        remedy = "docs/configuration.md, 'The secrets file', describes the form"
+        raise ConfigurationError(str(error), where=str(path), remedy=remedy) from None
+
+
+def _text(secrets: Mapping[str, Secret]) -> str:
     lines = ["# Secrets of the DLMS clients. Keep this file readable by its owner alone (mode 0600).", ""]
     for name, secret in secrets.items():
-        lines.append(f"[{name}]")
-        lines += [f'{field} = "{value}"' for field, value in msgspec.structs.asdict(secret).items() if value]
+        key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else msgspec.json.encode(name).decode()
+        lines.append(f"[{key}]")
+        fields = msgspec.structs.asdict(secret).items()
+        lines += [f"{field} = {msgspec.json.encode(value).decode()}" for field, value in fields if value]
         lines.append("")
-    write_private(path, "\n".join(lines))
+    return "\n".join(lines)
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str, *, durable: bool = False) -> None:
     """Write a new file with mode 0600. Raises ConfigurationError if it is there already."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -144,3 +210,22 @@ def write_private(path: Path, text: str) -> None:
         raise ConfigurationError(f"cannot write: {error.strerror}", where=str(path)) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def replace_private(path: Path, text: str) -> None:
+    """Put a file with mode 0600 in the place of another: after a power cut one of the two is there, whole."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.unlink(missing_ok=True)
+        write_private(beside, text, durable=True)
+        beside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write: {error.strerror}", where=str(path)) from None

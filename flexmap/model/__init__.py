@@ -13,10 +13,20 @@ from flexmap.model.point import (
     Reference,
     Register,
 )
-from flexmap.model.sample import Command, CommandResult, Event, EventCode, EventLog, Sample, Value
+from flexmap.model.sample import (
+    GATEWAY,
+    Command,
+    CommandResult,
+    Event,
+    EventCode,
+    EventLog,
+    Sample,
+    Value,
+)
 
 __all__ = [
     "CHANNEL_LIVE",
+    "GATEWAY",
     "Channel",
     "Command",
     "CommandResult",

@@ -37,6 +37,10 @@ class EventCode(enum.IntEnum):
     TERMINAL_COVER_CLOSED = 41
     METER_COVER_OPENED = 44
     METER_COVER_CLOSED = 45
+    AUTHENTICATION_FAILURE = 46
+    KEYS_CHANGED = 48
+    DECRYPTION_FAILURE = 49
+    REPLAY = 50
     READY_FOR_RECONNECTION = 59
     MANUAL_DISCONNECTION = 60
     MANUAL_CONNECTION = 61
@@ -55,6 +59,12 @@ class EventLog(enum.IntEnum):
     STANDARD = 0
     FRAUD = 1
     DISCONNECT = 2
+    SECURITY = 9
+    """The gateway's own, not a meter's."""
+
+
+GATEWAY = ""
+"""What stands for the gateway itself where an event names a meter."""
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True):

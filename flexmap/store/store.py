@@ -17,7 +17,17 @@ from pathlib import Path
 import msgspec
 from twisted.logger import Logger
 
-from flexmap.model import ConfigurationError, Event, EventCode, EventLog, LocalError, Sample, Site
+from flexmap.model import (
+    GATEWAY,
+    ConfigurationError,
+    Event,
+    EventCode,
+    EventLog,
+    LocalError,
+    MeterType,
+    Sample,
+    Site,
+)
 from flexmap.store.meterlog import MeterLog, slot_of
 from flexmap.store.pack import pack
 from flexmap.store.profile import ProfileRow, period_end
@@ -32,6 +42,8 @@ _REBUILDS = 4
 _PRUNED = 500
 """Blocks deleted of one meter in one call of prune."""
 _DAY_MS = 86_400_000
+_NO_METER = MeterType(id="", title="", product="", points=(), identity=())
+"""The gateway's own type: it has events, no points."""
 _RAISE = "INSERT INTO counter VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
 
 
@@ -252,6 +264,10 @@ class Store:
                 log = self._logs[meter.id] = MeterLog(meter.id, number, site.type_of(meter), self.settings)
                 log.layout = self._layout(log.points)
                 log.profile_layout = self._layout(log.profile_points)
+            # Last, so that the numbers of meters are the same with and without it.
+            self._database.execute("INSERT OR IGNORE INTO meter (name) VALUES (?)", (GATEWAY,))
+            (number,) = self._database.execute("SELECT id FROM meter WHERE name = ?", (GATEWAY,)).fetchone()
+            self._logs[GATEWAY] = MeterLog(GATEWAY, number, _NO_METER, self.settings)
         for log in self._logs.values():
             newest = self._reader.newest(log)
             if newest is not None:
@@ -263,7 +279,7 @@ class Store:
             _log.warn(
                 "the last run did not end cleanly: samples after its last flush are missing"
                 " ({count} meters, newest {newest} ms)",
-                count=len(self._logs),
+                count=len(site.meters),
                 newest=max((sample.time for sample in self.last_samples().values()), default=0),
             )
 

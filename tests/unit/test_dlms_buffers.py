@@ -35,7 +35,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def profile(store):
-    objects = MeterObjects(TYPE, b"FMX00001", store.settings.profile_points)
+    objects = MeterObjects(TYPE, store.settings.profile_points)
     return make_buffers(store, METER, objects)[PROFILE_LN]
 
 

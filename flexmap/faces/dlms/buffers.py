@@ -11,7 +11,14 @@ from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.cosem_time import CosemTimeError
 from flexmap.dlms.objects import Rows, RowSource, SelectionError
 from flexmap.dlms.selection import CaptureObject, EntrySelection, RangeSelection, Selection
-from flexmap.faces.dlms.objects import CLOCK_COLUMN, PROFILE_LN, MeterObjects, event_columns, event_log_name
+from flexmap.faces.dlms.objects import (
+    CLOCK_COLUMN,
+    METER_LOGS,
+    PROFILE_LN,
+    MeterObjects,
+    event_columns,
+    event_log_name,
+)
 from flexmap.model import Event, EventLog, Meter, Value
 from flexmap.store import ProfileRow, Store
 
@@ -22,8 +29,8 @@ _UNSIGNED = axdr.encoder("unsigned")
 def make_buffers(store: Store, meter: Meter, objects: MeterObjects) -> dict[bytes, RowSource]:
     """Return the buffers of a meter's load profile and event logs, by logical name."""
     buffers: dict[bytes, RowSource] = {PROFILE_LN: _load_profile(store, meter.id, objects)}
-    for event_log in EventLog:
-        buffers[event_log_name(event_log)] = _event_log(store, meter.id, event_log)
+    for event_log in METER_LOGS:
+        buffers[event_log_name(event_log)] = event_rows(store, meter.id, event_log)
     return buffers
 
 
@@ -106,7 +113,9 @@ def _cell(encoder: Callable[[Value], bytes], value: Value) -> bytes:
     return axdr.NULL if value is None else encoder(value)
 
 
-def _event_log(store: Store, meter: str, event_log: EventLog) -> RowSource:
+def event_rows(store: Store, meter: str, event_log: EventLog) -> RowSource:
+    """Return the rows of an event log: clock, code."""
+
     def encode(event: Event) -> list[bytes]:
         return [classes.time_value(event.time), _UNSIGNED(event.code)]
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self, cast
 from flexmap.dlms import axdr, classes
 from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
+from flexmap.dlms.authentication import Proof
 from flexmap.dlms.axdr import Value
 from flexmap.dlms.client import AttributeReference, Client, ClientSettings, Exchange, ResultError, T, drive
 from flexmap.dlms.objects import ASSOCIATION_LN
@@ -33,6 +34,8 @@ class Credentials(NamedTuple):
     protection: int = 0
     title: bytes = b""
     """System title of the client, eight octets; needed with keys."""
+    proof: Proof | None = None
+    """What proves the client, with mechanisms other than LLS and GMAC."""
     counters: CounterStore = MemoryCounterStore()
     """Where the client's invocation counters are kept; the default forgets them with the process."""
 
@@ -137,8 +140,9 @@ class DlmsConnection:
                 mechanism=credentials.mechanism,
                 secret=credentials.password,
                 protection=credentials.protection,
+                title=credentials.title,
             )
-            client = Client(settings, random=os.urandom, ciphering=self._ciphering)
+            client = Client(settings, random=os.urandom, ciphering=self._ciphering, proof=credentials.proof)
             self._run(sap, client.connect())
             self._clients[sap] = client
         return client

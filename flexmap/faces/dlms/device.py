@@ -12,20 +12,21 @@ import flexmap
 from flexmap.dlms import axdr, classes, g3_classes
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.objects import LogicalDevice, Pending, RowSource, Schema
-from flexmap.dlms.profile import EVERYONE, ClientProfile
+from flexmap.dlms.profile import EVERYONE, ClientProfile, Role
 from flexmap.faces.dlms.objects import (
+    METER_LOGS,
     PROFILE_STATUS_LN,
     MeterObjects,
     PointSlots,
     event_code_name,
 )
 from flexmap.faces.dlms.ports import PortObject
+from flexmap.faces.dlms.security_log import security_log_objects
 from flexmap.faces.interface import OnCommand
 from flexmap.model import (
     Command,
     CommandResult,
     Event,
-    EventLog,
     LocalError,
     Meter,
     Sample,
@@ -71,7 +72,7 @@ class MeterDevice(LogicalDevice):
         for name, rows in buffers.items():
             self.values[self.schema.slot(classes.PROFILE_GENERIC, name, 2)] = rows
             self.values[self.schema.slot(classes.PROFILE_GENERIC, name, 7)] = _entries_in_use(rows)
-        for event_log in EventLog:
+        for event_log in METER_LOGS:
             slot = self.schema.slot(classes.DATA, event_code_name(event_log), 2)
             self.values[slot] = axdr.encode("unsigned", 0)
         self.values[self.schema.slot(classes.DATA, PROFILE_STATUS_LN, 2)] = axdr.encode("unsigned", 0)
@@ -103,7 +104,9 @@ class MeterDevice(LogicalDevice):
                     self.values[slot] = time
 
     def event(self, event: Event) -> None:
-        """Show the code of the last event of its log."""
+        """Show the code of the last event of its log; logs that no meter has are not shown."""
+        if event.log not in METER_LOGS:
+            return
         slot = self.schema.slot(classes.DATA, event_code_name(event.log), 2)
         self.values[slot] = axdr.encode("unsigned", event.code)
 
@@ -175,14 +178,25 @@ class ManagementDevice(LogicalDevice):
 
 
 def management_device(
-    site: Site, system_title: bytes, now_ms: Callable[[], int], ports: Sequence[PortObject] = ()
+    site: Site,
+    system_title: bytes,
+    now_ms: Callable[[], int],
+    ports: Sequence[PortObject] = (),
+    *,
+    clients: Sequence[int] = (),
+    association_version: int = 1,
 ) -> ManagementDevice:
-    """Return the gateway's own logical device: clock, identity, the SAP assignment of all meters, coordinators."""
+    """Return the gateway's own logical device: clock, identity, the SAP assignment of all meters, coordinators.
+
+    ``clients``: SAPs of those whose security setup the managing client can change here.
+    """
     far = dict.fromkeys(meter.source for meter in site.meters if site.type_of(meter).channel)
     channels = {source: channel for channel, source in enumerate(far)}
     definitions = [
-        classes.association_ln(),
+        classes.association_ln(association_version),
         classes.security_setup(),
+        *(classes.security_setup(sap, read=Role.MANAGEMENT) for sap in clients if 0 < sap < 256),
+        *security_log_objects(),
         classes.clock(),
         classes.data(classes.LOGICAL_DEVICE_NAME_LN, read=EVERYONE),
         classes.data(FIRMWARE_LN, read=EVERYONE),

@@ -12,14 +12,17 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import Logger
 
+from flexmap.dlms.identity import Identity
 from flexmap.dlms.objects import LogicalDevice
 from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind
 from flexmap.dlms.server import Server
+from flexmap.dlms.setup import Forgetful, Keystore
 from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.faces.dlms.device import MeterDevice, management_device
 from flexmap.faces.dlms.objects import MeterObjects
 from flexmap.faces.dlms.ports import Ports, PortSettings
+from flexmap.faces.dlms.security_log import SecurityLog
 from flexmap.faces.dlms.throttle import Throttle
 from flexmap.faces.interface import OnCommand
 from flexmap.model import Event, Sample, Site
@@ -36,6 +39,12 @@ class DlmsSettings(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[PortSettings, ...]
     system_title: bytes
     clients: tuple[ClientProfile, ...]
+    identity: Identity = Identity()
+    """Key pairs of the server and certificates."""
+    keystore: Keystore = Forgetful()
+    """Keeps what clients change of the security."""
+    association_version: int = 1
+    """Version of class 15."""
     idle_timeout: float = 180.0
     """Seconds after which a TCP connection without an answer is closed."""
     max_connections: int = 1000
@@ -56,7 +65,9 @@ class DlmsFace:
     ) -> None:
         self._events: Counter[str] = Counter()
         points = store.settings.profile_points
-        objects = {name: MeterObjects(kind, settings.system_title, points) for name, kind in site.types.items()}
+        objects = {
+            name: MeterObjects(kind, points, settings.association_version) for name, kind in site.types.items()
+        }
         self._meters = {}
         for meter in site.meters:
             buffers = make_buffers(store, meter, objects[meter.type])
@@ -69,8 +80,14 @@ class DlmsFace:
             max_connections_per_address=settings.max_connections_per_address,
         )
         management = management_device(
-            site, settings.system_title, lambda: int(reactor.seconds() * 1000), self._ports.objects()
+            site,
+            settings.system_title,
+            lambda: int(reactor.seconds() * 1000),
+            self._ports.objects(),
+            clients=[client.sap for client in settings.clients if client.keys is not None],
+            association_version=settings.association_version,
         )
+        self._security = SecurityLog(store, management, reactor.seconds)
         self._management = management
         devices: dict[int, LogicalDevice] = {management.sap: management}
         devices.update((device.sap, device) for device in self._meters.values())
@@ -81,6 +98,8 @@ class DlmsFace:
             counters=StoredCounters(store),
             random=os.urandom,
             on_event=self._happened,
+            identity=settings.identity,
+            keystore=settings.keystore,
             now=reactor.seconds,
         )
         self._tell = Throttle(reactor)
@@ -123,6 +142,7 @@ class DlmsFace:
 
     def _happened(self, event: AssociationEvent) -> None:
         self._events[event.kind] += 1
+        self._security.take(event)
         self._tell(
             log.warn if event.kind in _TROUBLE else log.info,
             "association {kind}: client {client}, server {server} {reason}",

@@ -27,6 +27,10 @@ CLOCK_COLUMN = CaptureObject(classes.CLOCK, classes.CLOCK_LN, 2)
 STATUS_COLUMN = CaptureObject(classes.DATA, PROFILE_STATUS_LN, 2)
 
 
+METER_LOGS = tuple(log for log in EventLog if log != EventLog.SECURITY)
+"""Event logs that each meter has."""
+
+
 def event_log_name(log: EventLog) -> bytes:
     """Return the logical name of an event log, ``0-0:99.98.e``."""
     return obis.parse(f"0-0:99.98.{log.value}")
@@ -58,7 +62,7 @@ class PointSlots(msgspec.Struct, frozen=True):
 class MeterObjects:
     """The COSEM objects of a meter type: shared by all its meters."""
 
-    def __init__(self, meter_type: MeterType, system_title: bytes, profile_points: Sequence[str]) -> None:
+    def __init__(self, meter_type: MeterType, profile_points: Sequence[str], association_version: int = 1) -> None:
         self.meter_type = meter_type
         captured = [
             meter_type.points[meter_type.index[name]] for name in profile_points if name in meter_type.index
@@ -67,7 +71,7 @@ class MeterObjects:
         """Capture objects of the load profile."""
         self.profile_encoders = tuple(_encoder(point, point.registers[0].part) for point in captured)
         """How the values of a profile row are encoded, in the order of the profile's points."""
-        self.schema = Schema(_definitions(meter_type, system_title, self.profile_columns))
+        self.schema = Schema(_definitions(meter_type, association_version, self.profile_columns))
         self.points = tuple(self._slots(point) for point in meter_type.points)
         self.channel = tuple(self._slots(point) for point in meter_type.channel)
         slot = self.schema.slot
@@ -116,10 +120,10 @@ def event_columns(log: EventLog) -> tuple[CaptureObject, ...]:
 
 
 def _definitions(
-    meter_type: MeterType, system_title: bytes, profile_columns: Sequence[CaptureObject]
+    meter_type: MeterType, association_version: int, profile_columns: Sequence[CaptureObject]
 ) -> list[ObjectDefinition]:
     found = [
-        classes.association_ln(),
+        classes.association_ln(association_version),
         classes.security_setup(),
         classes.clock(),
         classes.data(PROFILE_STATUS_LN),
@@ -127,7 +131,7 @@ def _definitions(
             PROFILE_LN, profile_columns, capture_period=PROFILE_SECONDS, entries=PROFILE_ENTRIES
         ),
     ]
-    for log in EventLog:
+    for log in METER_LOGS:
         found.append(classes.data(event_code_name(log)))
         found.append(
             classes.profile_generic(
