@@ -9,6 +9,7 @@ import click
 import flexmap
 from flexmap.cli.concentrator import concentrator
 from flexmap.cli.demo import demo
+from flexmap.cli.firmware import firmware
 from flexmap.cli.g3 import g3
 from flexmap.cli.keys import keys
 from flexmap.cli.map import map_command
@@ -25,7 +26,7 @@ def cli() -> None:
     """Meter gateway: one map, two faces, IEC 61850 MMS and DLMS/COSEM."""
 
 
-for command in (demo, serve, concentrator, read, verify, map_command, scl, g3, keys):
+for command in (demo, serve, concentrator, firmware, read, verify, map_command, scl, g3, keys):
     cli.add_command(command)
 
 

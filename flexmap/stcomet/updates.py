@@ -19,7 +19,7 @@ from flexmap.stcomet.requests import Reply, Requests
 
 BLOCK = 352
 """Octets of a block: with its headers one MSDU of G3-PLC (400 octets), so that reads need not wait long."""
-RETRY = 30.0
+RETRY = 10.0
 """Seconds until a meter that was silent is asked again, doubled each time."""
 LONGEST_RETRY = 600.0
 MOST_REFUSALS = 5

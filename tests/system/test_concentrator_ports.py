@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
 import contextlib
-import hashlib
 import os
 import pty
 import re
@@ -298,41 +296,36 @@ def test_a_terminal_program_that_others_wrote(processes, tmp_path):
 
 
 def test_firmware_goes_on_after_a_crash(processes, tmp_path):
-    """Killed while it sends an image: the next run sends it on; the version stays after another."""
-    image = bytes(range(256)) * 24
-    lines = [f"FW IMAGE plc 2 5 {len(image)} {hashlib.sha256(image).hexdigest()}"]
-    for at in range(0, len(image), 96):
-        octets = image[at : at + 96]
-        lines.append(f"FW BLOCK plc {at} {binascii.crc_hqx(octets, 0xFFFF)} {octets.hex()}")
-
-    def restart(name):
-        process = concentrator(processes, tmp_path, name, meters=1)
-        return process, Terminal(tmp_path / "shell")
-
-    def wait_for(terminal, text):
-        deadline = time.monotonic() + 60
-        while text not in (said := terminal.type("FW STATUS SM0001\r", "running=")):
-            assert time.monotonic() < deadline, said
-            time.sleep(0.5)
-
-    process, terminal = restart("1.log")
-    for line in lines:
-        terminal.type(f"{line}\r", "= OK have=")
-    assert f"have={len(image)} of={len(image)}" in terminal.type("FW IMAGES\r", "images=1")
-    terminal.type("FW SEND plc SM0001\r", "= OK meter=SM0001")
-    time.sleep(0.7)
+    """`flexmap firmware`, its concentrator killed under it: run again, it goes on; the version stays."""
+    image = tmp_path / "plc-5.bin"
+    image.write_bytes(bytes(range(256)) * 24)
+    port = f"pty:{tmp_path}/shell"
+    flags = (image, "SM0001", "--port", port, "--binary", "plc", "--version", 5, "--activate")
+    process = concentrator(processes, tmp_path, "1.log", meters=1)
+    host = Process(tmp_path / "host1.log", "firmware", *flags)
+    processes.append(host)
+    host.wait_for("SM0001 sending: ")
     process.end(signal.SIGKILL)
-    terminal.close()
-    process, terminal = restart("2.log")
-    wait_for(terminal, "state=verified")
-    terminal.type("FW ACTIVATE SM0001\r", "= OK meter=SM0001")
-    wait_for(terminal, "state=active")
+    assert host.process.wait(30) == 1
+    said = host.log.read_text()
+    assert "concentrator: 6144 of 6144 octets" in said
+    assert "line to the concentrator" in said.splitlines()[-1]
+    process = concentrator(processes, tmp_path, "2.log", meters=1)
+    host = Process(tmp_path / "host2.log", "firmware", *flags)
+    processes.append(host)
+    assert host.process.wait(120) == 0, host.log.read_text()
+    said = host.log.read_text()
+    assert "concentrator:" not in said  # it had the whole image
+    assert "SM0001 active: 6144 of 6144 octets" in said
     process.end()
-    terminal.close()
-    process, terminal = restart("3.log")
+    process = concentrator(processes, tmp_path, "3.log", meters=1)
+    terminal = Terminal(tmp_path / "shell")
     assert "state=active" in terminal.type("FW TRANSFERS\r", "= OK meters=1")
-    # The meter itself says which version runs: it has what is sent again.
-    terminal.type("FW SEND plc SM0001\r", "= OK meter=SM0001")
-    wait_for(terminal, "running=5")
+    # The meter itself says which version runs.
+    terminal.type("FW SEND plc_5 SM0001\r", "= OK meter=SM0001")
+    deadline = time.monotonic() + 60
+    while "running=5" not in (said := terminal.type("FW STATUS SM0001\r", "running=")):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.5)
     terminal.close()
     process.end()
