@@ -18,6 +18,12 @@ class StoreHistory:
         """Return the stored seconds from ``start`` to before ``stop``."""
         return (sample.time // 1000 for sample in self._store.samples(meter, start * 1000, stop * 1000 - 1))
 
+    def span(self, meter: str) -> tuple[int, int] | None:
+        """Return the first and the last stored second, None if there is none."""
+        newest = self._store.last_samples().get(meter)
+        first = next(self._store.samples(meter), newest)
+        return None if first is None or newest is None else (first.time // 1000, newest.time // 1000)
+
     def has(self, event: Event) -> bool:
         """Return whether an event is stored."""
         there = self._store.events(event.meter, event.log, event.time, event.time)

@@ -215,7 +215,9 @@ class Service:
             profile_days=retention.profile_days,
             events_days=retention.events_days,
         )
-        store = Store(folder / DATABASE, self._config.site, settings)
+        concentrators = {each.name for each in self._config.sources if isinstance(each, ConcentratorSection)}
+        filled = {meter.id for meter in self._config.site.meters if meter.source in concentrators}
+        store = Store(folder / DATABASE, self._config.site, settings, filled=filled)
         self._stops.append(store.close)
         self._repeat(FLUSH_SECONDS, store.flush)
         self._repeat(PRUNE_SECONDS, lambda: store.prune(int(self._reactor.seconds() * 1000)))

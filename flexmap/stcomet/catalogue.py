@@ -127,8 +127,9 @@ COMMANDS: tuple[Command, ...] = (
         "CLOCK",
         (
             _METER,
-            Parameter("time", "seconds since 1970, now"),
+            Parameter("time", "seconds since 1970"),
             Parameter("milliseconds", "and of that second", most=999),
+            Parameter("at", "time_ms of SYS TIME (its low 32 bits) when it was that time; 0 for now"),
         ),
         "Measure how far a meter's clock is off a time, and adjust it if it is.",
     ),

@@ -72,7 +72,7 @@ def _login(call: Call) -> None:
 
 def _time(call: Call) -> None:
     seconds = call.concentrator.scheduler.seconds()
-    call.answer.ok(time=int(seconds), utc=_utc(seconds))
+    call.answer.ok(time=int(seconds), time_ms=int(seconds * 1000), utc=_utc(seconds))
 
 
 def _stats(call: Call) -> None:

@@ -1,8 +1,10 @@
 """APP CLOCK: measure how far a meter's clock is off the host's, and adjust it if that is more than the error.
 
-The meter's clock is read over the power line; half the round trip is taken off, and is the most that the reading
-may be wrong by: of a few readings the one with the shortest round trip counts. Only an offset beyond the likely
-error, half of that, is worth an adjustment, and the adjustment is an amount: it may come late.
+The host's time is told together with what the concentrator's clock showed then, so that it does not matter how
+long the command waits on its way. The meter's clock is read over the power line; half the round trip is taken off,
+and is the most that the reading may be wrong by: of a few readings the one with the shortest round trip counts.
+Only an offset beyond the likely error, half of that, is worth an adjustment, and the adjustment is an amount: it
+may come late.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ QUICK = 500.0
 """Milliseconds of round trip up to which one reading is enough."""
 READINGS = 4
 """Readings that are made at most."""
+_ROUND = 2**32
 
 
 class _Measured(msgspec.Struct, frozen=True):
@@ -37,7 +40,9 @@ class _Synchronisation:
         self._call = call
         self._member = call.meter()
         self._seconds = call.concentrator.scheduler.seconds
-        self._ahead = call.number(1) * 1000 + call.number(2) - self._seconds() * 1000
+        now = self._seconds() * 1000
+        waited = (now - call.number(3)) % _ROUND if call.number(3) else 0.0
+        self._ahead = call.number(1) * 1000 + call.number(2) - (now - waited)
         """What the host's clock is ahead of the concentrator's, in ms."""
         self._left = READINGS
         self._best: _Measured | None = None

@@ -3,14 +3,15 @@
 All calls come from one thread. ``append`` and ``event`` only buffer; ``flush`` (the gateway calls it every two
 seconds) writes blocks of ended minutes, rows of ended profile periods, events, and as the ``tail`` what has come
 for the blocks that are still open. If the process is killed, what is missing is what came since the last flush;
-the next run says so with an event DATA_GAP for each meter, unless its source goes on without a gap. What is read
-is whole at any time: buffered records are part of it.
+the next run says so with an event DATA_GAP for each meter, unless its source goes on without a gap, or is one
+that fetches what is missing and tells itself what it cannot get. What is read is whole at any time: buffered
+records are part of it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,8 +51,15 @@ _RAISE = "INSERT INTO counter VALUES (?, ?) ON CONFLICT DO UPDATE SET value = ma
 class Store:
     """1 Hz samples, load profile, events and counters of a site's meters."""
 
-    def __init__(self, path: Path, site: Site, settings: StoreSettings | None = None) -> None:
-        """Open or create the file.
+    def __init__(
+        self,
+        path: Path,
+        site: Site,
+        settings: StoreSettings | None = None,
+        *,
+        filled: Collection[str] = (),
+    ) -> None:
+        """Open or create the file; sources of meters in ``filled`` fetch what is missing and tell what stays so.
 
         Raises ConfigurationError, naming the way out, if it cannot be written, is in use, is damaged or is newer.
         """
@@ -66,6 +74,7 @@ class Store:
         """Why the last flush failed, empty if it did not; the records then wait in memory."""
         self.clean = True
         """Whether the run before closed the store."""
+        self._filled = filled
         self._file = File(path)
         self._database = self._file.database
         self._events: list[Event] = []
@@ -293,7 +302,7 @@ class Store:
                     log.add(*self._reader.fitted(log, layout, [sample]))
                     keys.add((sample.meter, log.slot(sample.time // 1000)))
         for log in self._logs.values():
-            log.resuming = log.newest is not None
+            log.resuming = log.newest is not None and log.meter not in self._filled
 
     def _find_missing_rows(self, log: MeterLog, newest: int) -> None:
         """Mark the periods of the last day that have no complete row, to make it from the stored samples."""

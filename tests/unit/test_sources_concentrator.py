@@ -9,7 +9,7 @@ from twisted.internet.defer import succeed
 from twisted.internet.testing import StringTransport
 
 from flexmap.model import Command, ConfigurationError, EventCode, Kind, RemoteError, quality
-from flexmap.sources.concentrator.poll import SHORT, Planner, Span, Turn, holes
+from flexmap.sources.concentrator.poll import SHORT, Gap, Planner, Span, Turn, holes
 from flexmap.sources.concentrator.port import Port, parse_port
 from flexmap.sources.concentrator.samples import to_sample
 from flexmap.sources.concentrator.source import ConcentratorSource, Settings
@@ -199,6 +199,10 @@ class Nothing:
         stored = (s.time // 1000 for s in self._sink.samples if s.meter == meter)
         return [second for second in stored if start <= second < stop]
 
+    def span(self, meter):
+        stored = [s.time // 1000 for s in self._sink.samples if s.meter == meter]
+        return (min(stored), max(stored)) if stored else None
+
     def has(self, event):
         return event in self._sink.events
 
@@ -239,7 +243,8 @@ class Wire(StringTransport):
 
 
 class Bench:
-    def __init__(self, count=2, depth=3600, before=600):
+    def __init__(self, count=2, depth=3600, before=600, settings=None):
+        self.settings = settings or Settings(PORT)
         self.pan = DelayPan(count, depth)
         self.core = Concentrator(self.pan, self.pan.time, 0)
         self.pan.user = self.core
@@ -252,9 +257,8 @@ class Bench:
 
     def start(self):
         meters = [meter("SM_ID0", "three-phase"), *(meter(f"SM_ID{n}") for n in (1, 2))]
-        settings = Settings(PORT)
         self.source = ConcentratorSource(
-            "c", meters, settings, Reactor(self.pan.time), Nothing(self.sink), connector=self.connect
+            "c", meters, self.settings, Reactor(self.pan.time), Nothing(self.sink), connector=self.connect
         )
         self.source.start(self.sink)
 
@@ -302,6 +306,65 @@ def test_a_cut_line_and_a_new_gateway_miss_nothing():
     bench.start()
     bench.run(120)
     assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+
+
+def gaps(bench, name):
+    return [event for event in bench.sink.events if (event.meter, event.code) == (name, EventCode.DATA_GAP)]
+
+
+def test_a_gap_is_noted_only_when_it_can_not_be_filled_any_more():
+    bench = Bench(depth=900, settings=Settings(PORT, depth=900))
+    bench.run(60)
+    bench.source.stop()
+    bench.run(700)  # within the ring buffers' depth
+    bench.start()
+    bench.run(60)
+    assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+    assert not [event for event in bench.sink.events if event.code == EventCode.DATA_GAP]
+    bench.source.stop()
+    bench.run(2000)
+    bench.start()
+    bench.run(60)
+    for name in ("SM_ID0", "SM_ID1", "SM_ID2"):
+        seconds = sorted(bench.seconds(name))
+        missing = sorted(set(range(seconds[0], seconds[-1])) - set(seconds))
+        assert 1080 < len(missing) < 1120
+        assert missing == list(range(missing[0], missing[-1] + 1))
+        told = sum(int(event.text.split()[5]) for event in gaps(bench, name))
+        assert told == len(missing)
+        assert gaps(bench, name)[0].time == missing[0] * 1000
+    before = list(bench.sink.events)
+    for _ in range(2):
+        bench.source.stop()
+        bench.run(20)
+        bench.start()
+        bench.run(60)
+    assert bench.sink.events == before  # what is told is not told again
+
+
+def test_planner_tells_gaps_that_stay():
+    planner = Planner(5, 1000)
+    planner.add("a", 5000)
+    planner.answered(planner.next(7000.0), [7000], 7000.0)
+    assert planner.take_gaps() == [Gap("a", 5001, 6000)]
+    hole = planner.next(7000.0)
+    assert (hole.turn, hole.start, hole.count) == (Turn.HOLE, 6000, 900)
+    planner.answered(hole, [*range(6003, 6050), *range(6060, 6900)], 7000.0)
+    assert planner.take_gaps() == [Gap("a", 6000, 6003), Gap("a", 6050, 6060)]
+    planner.answered(planner.next(7000.0), [], 7000.0)
+    assert planner.take_gaps() == [Gap("a", 6900, 7000)]
+    assert planner.behind() == 0
+    # A clock that was set forward: the meter has nothing between.
+    planner.answered(planner.next(7010.0), [7001, 7002, 7008, 7009], 7010.0)
+    assert planner.take_gaps() == [Gap("a", 7003, 7008)]
+
+
+def test_what_a_meter_had_not_yet_measured_is_no_gap():
+    planner = Planner(5, 1000)
+    planner.add("a", None)
+    planner.answered(planner.next(7000.0), [7000], 7000.0)
+    planner.answered(planner.next(7000.0), list(range(6800, 7000)), 7000.0)
+    assert (planner.take_gaps(), planner.behind()) == ([], 0)
 
 
 def test_a_silent_meter_is_noted_and_its_gap_fetched():
@@ -362,6 +425,33 @@ def test_doubtful_clocks_are_set():
     marks = [sample.clock_status for sample in bench.sink.samples if sample.meter == "SM_ID1"]
     assert marks[0] == 2
     assert marks[-1] == 0
+
+
+def test_a_line_that_waits_moves_no_clock():
+    bench = Bench(before=0)
+    bench.run(1)
+    write = bench.wire.write
+
+    def late(data):
+        """The concentrator is busy with something else whenever a clock is to be measured."""
+        bench.pan.time.callLater(3.0 if b"APP CLOCK" in data else 0.0, write, data)
+
+    bench.wire.write = late
+    bench.run(600)
+    now = bench.pan.time.seconds() * 1000
+    assert set(bench.source.clock_offsets()) == {"SM_ID0", "SM_ID1", "SM_ID2"}
+    for each in bench.pan.meters.values():
+        assert not each.time.doubtful
+        assert abs(each.time.now() - now) < 100
+
+    def slow(data):
+        bench.pan.time.callLater(0.5, write, data)
+
+    bench.wire.write = slow  # SYS TIME takes too long to tell anything
+    asked = len(bench.pan.sent)
+    bench.run(3 * 3600)
+    assert all(each.time.adjustments == 1 for each in bench.pan.meters.values())
+    assert len(bench.pan.sent) > asked
 
 
 def test_a_person_has_left_the_echo_on_and_a_line_half_typed():

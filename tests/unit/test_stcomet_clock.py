@@ -240,14 +240,14 @@ def test_clocks_stay_within_half_a_second_over_a_day(delay, loss):
     names = [f"M{short}" for short in line.meters]
     for name in names:
         clocks.add(name, START)
-        clocks.urgent(name, START)  # never set
+        clocks.urgent(name, START, START)  # never set
     while (second := line.time.seconds() + 10) < START + 86_400:
         line.time.run(second)
         meter = clocks.next(second)
         if meter is not None:
             asked += 1
             ends.clear()
-            shell.feed(f"APP CLOCK {meter} {int(second)} {int(second % 1 * 1000)}\n".encode())
+            shell.feed(f"APP CLOCK {meter} {int(second)} {int(second % 1 * 1000)} 0\n".encode())
             line.time.run(second + 60)
 
             end = next(line for line in ends if line.mark is mnsh.Mark.END)
@@ -281,12 +281,12 @@ def test_the_schedule_is_slow_and_backs_off():
     assert set(measured.values()) == {3}
     clocks = Clocks()
     clocks.add("a", 0)
-    clocks.urgent("a", 0)
+    clocks.urgent("a", 0, 0)
     tries, now = [], 0
     while now < 40_000:
         if clocks.next(now):
             clocks.failed("a", now)
-            clocks.urgent("a", now)  # its records go on saying so
+            clocks.urgent("a", now, now)  # its records go on saying so
             tries.append(now)
         now += 10
     waits = [two - one for one, two in pairwise(tries)]

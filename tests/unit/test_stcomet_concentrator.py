@@ -107,13 +107,20 @@ def test_a_silent_meter_is_asked_again_then_told_silent(terminal):
 def test_a_clock_setting_is_not_repeated_when_it_is_out_of_date(terminal):
     terminal.pan.deaf.add(2)
     terminal.pan.sent.clear()
-    assert terminal.error(f"APP CLOCK SM_ID1 {START + 5000} 0") == "SILENT"
+    assert terminal.error(f"APP CLOCK SM_ID1 {START + 5000} 0 0") == "SILENT"
     assert len({octets for _, _, octets, _ in terminal.pan.sent}) == len(terminal.pan.sent) == 4  # none repeated
     terminal.pan.deaf.clear()
-    (told,) = terminal.reply(f"APP CLOCK SM_ID1 {START + 5000} 0")
+    (told,) = terminal.reply(f"APP CLOCK SM_ID1 {START + 5000} 0 0")
     assert int(told.fields["adjusted_ms"]) == -int(told.fields["offset_ms"]) > 4_900_000
     (told,) = terminal.reply("PLC STATUS SM_ID1")
     assert int(told.fields["clock_offset_ms"]) < -4_900_000
+    # However long the line waits, the time is that of then.
+    before = int(terminal.reply("SYS TIME")[0].fields["time_ms"])
+    terminal.run(40)
+    (told,) = terminal.reply(f"APP CLOCK SM_ID1 {START + 9000} 0 {before % 2**32}")
+    clock = terminal.pan.meters[2].time
+    expected = (START + 9000) * 1000 + terminal.pan.time.seconds() * 1000 - before
+    assert abs(clock.now() + clock.pending - expected) < 100
 
 
 def test_a_breaker_acts_once_however_often_it_is_told(terminal):

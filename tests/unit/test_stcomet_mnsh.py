@@ -43,8 +43,8 @@ def test_the_seeds_request(line):
         ("APP GET_DATA_STREAM 10 SM_ID1 1", ErrorCode.COUNT),
         ("APP GET_DATA_STREAM ten SM_ID1", ErrorCode.PARAMETER),
         ("APP GET_DATA_STREAM -1 SM_ID1", ErrorCode.PARAMETER),
-        ("APP CLOCK SM_ID1 4294967296 0", ErrorCode.PARAMETER),
-        ("APP CLOCK SM_ID1 0x100000000 0", ErrorCode.PARAMETER),
+        ("APP CLOCK SM_ID1 4294967296 0 0", ErrorCode.PARAMETER),
+        ("APP CLOCK SM_ID1 0x100000000 0 0", ErrorCode.PARAMETER),
         ("APP BREAKER SM_ID1 2 0", ErrorCode.PARAMETER),
         ('APP IDENTITY ""', ErrorCode.PARAMETER),
         ('APP IDENTITY "SM_ID1', ErrorCode.SYNTAX),
@@ -58,8 +58,8 @@ def test_wrong_requests_are_told_apart(line, code):
 
 def test_32_bits_are_taken_in_both_forms():
     assert (
-        catalogue.parse("APP CLOCK M 4294967295 0").arguments
-        == catalogue.parse("APP CLOCK M 0xFFFFFFFF 0").arguments
+        catalogue.parse("APP CLOCK M 4294967295 0 0").arguments
+        == catalogue.parse("APP CLOCK M 0xFFFFFFFF 0 0").arguments
     )
 
 

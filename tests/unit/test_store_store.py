@@ -246,6 +246,16 @@ def test_an_unclean_end_is_found_and_said(tmp_path):
     store.close()
 
 
+def test_no_gap_is_said_of_meters_whose_source_fills_it(tmp_path):
+    told = []
+    for start in (0, 1000):
+        store = Store(tmp_path / "store.sqlite", site("A", "B"), filled=("A",))
+        store.append(sample(START + start + n, name) for name in ("A", "B") for n in range(5))
+        told += [(name, event.code) for name in ("A", "B") for event in store.events(name)]
+        store.close()
+    assert told == [("B", EventCode.DATA_GAP)]
+
+
 def test_the_tail_of_open_blocks_goes_when_they_close(tmp_path):
     store = opened(tmp_path, "A", "B")
     store.append([sample(START, "B")])  # a meter that falls silent: its block stays open

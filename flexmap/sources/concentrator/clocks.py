@@ -14,6 +14,8 @@ FIRST = 3600
 """Seconds within which all clocks are measured once, spread evenly."""
 AGAIN = 300.0
 """Seconds until a measurement that failed or was too coarse is made again; doubled by each, up to INTERVAL."""
+SETTLING = 60.0
+"""Seconds after a measurement in which records of before may still come."""
 COARSE = 500
 """Milliseconds of round trip beyond which a measurement is too coarse: it may be wrong by half of it."""
 
@@ -25,6 +27,7 @@ class Clocks:
         self._due: dict[str, float] = {}
         self._poor: dict[str, int] = {}
         self._busy = False
+        self._measured: dict[str, float] = {}
         self.offsets: dict[str, int] = {}
         """How far clocks were found to be off last, in ms; ahead is positive."""
 
@@ -36,9 +39,14 @@ class Clocks:
         """Give it no more."""
         self._due.pop(meter, None)
 
-    def urgent(self, meter: str, now: float) -> None:
-        """Take note that a clock was never set, or is plainly wrong: it is next, but for attempts that failed."""
-        if meter in self._due and not self._poor.get(meter):
+    def urgent(self, meter: str, shown: float, now: float) -> None:
+        """Take note that a clock was never set, or is plainly wrong, when it has shown a time: it is next.
+
+        That does not hold for what it has shown before it was measured, nor after attempts that failed.
+        """
+        measured = self._measured.get(meter)
+        late = measured is not None and measured <= now - SETTLING
+        if meter in self._due and not self._poor.get(meter) and (measured is None or (late and shown > measured)):
             self._due[meter] = min(self._due[meter], now)
 
     def next(self, now: float) -> str | None:
@@ -54,6 +62,7 @@ class Clocks:
     def answered(self, meter: str, offset_ms: int, round_trip_ms: int, now: float) -> None:
         """Take note of a measurement."""
         self.offsets[meter] = offset_ms
+        self._measured[meter] = now
         self._ended(meter, now, poor=round_trip_ms > COARSE)
 
     def failed(self, meter: str, now: float) -> None:

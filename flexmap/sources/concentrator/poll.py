@@ -27,6 +27,16 @@ class Span(msgspec.Struct, frozen=True):
 
     start: int
     stop: int
+    known: bool = True
+    """Whether the meter was there before: what is missing at the beginning is a gap."""
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Seconds of a meter that cannot be fetched any more, from ``start`` to before ``stop``."""
+
+    meter: str
+    start: int
+    stop: int
 
 
 class Turn(enum.Enum):
@@ -70,6 +80,7 @@ class Planner:
         self._depth = depth
         self._meters: dict[str, _Meter] = {}
         self._turns = 0
+        self._gaps: list[Gap] = []
 
     def meters(self) -> Collection[str]:
         """Return the meters that have turns."""
@@ -81,6 +92,11 @@ class Planner:
             made = self._meters[meter] = _Meter()
             made.newest = newest
             made.holes = list(holes)
+
+    def before(self, meter: str, oldest: int, first: int) -> None:
+        """Fetch what a meter may have from before the first second that was ever delivered."""
+        if oldest < first:
+            self._meters[meter].holes.insert(0, Span(oldest, first, known=False))
 
     def remove(self, meter: str) -> None:
         """Give it no more turns."""
@@ -108,6 +124,14 @@ class Planner:
         One that has answered counts no more: its clock may be far behind.
         """
         return any(_behind(m, now) and not m.met and not m.failures for m in self._meters.values())
+
+    def take_gaps(self) -> list[Gap]:
+        """Return the gaps that have turned out to stay, since the last call."""
+        taken, self._gaps = self._gaps, []
+        return taken
+
+    def _gap(self, meter: str, spans: Iterable[Span]) -> None:
+        self._gaps += [Gap(meter, span.start, span.stop) for span in spans]
 
     def next(self, now: float) -> Read | None:
         """Return the next turn, None if nothing is due."""
@@ -150,7 +174,7 @@ class Planner:
             if found is None or meter.holes[0].start < found[1].holes[0].start:
                 found = name, meter
         if found is not None:
-            _clip(found[1], oldest)
+            self._gap(found[0], _clip(found[1], oldest))
             if not found[1].holes:
                 return self._bulk(now)
         return found
@@ -164,17 +188,22 @@ class Planner:
         meter.met = True
         meter.failures = 0
         if read.turn is Turn.HOLE:
-            return _fill(meter, times)
+            news, missing = _fill(meter, times)
+            self._gap(read.meter, missing)
+            return news
         meter.due = now + self._interval
         if meter.hurry > now:
             meter.due = min(meter.due, meter.hurry)
         newest = meter.newest
         news = [time for time in times if newest is None or time > newest]
         if news:
-            if newest is not None and read.turn is Turn.LATEST and news[0] > newest + 1:
-                meter.holes.append(Span(max(newest + 1, int(now) - self._depth), news[0]))
-            elif newest is None:
-                meter.holes.append(Span(news[0] - self._depth, news[0]))
+            if newest is None:
+                meter.holes.append(Span(news[0] - self._depth, news[0], known=False))
+            elif read.turn is Turn.LATEST:
+                meter.holes += holes(news, newest + 1, news[-1])
+                self._gap(read.meter, _clip(meter, int(now) - self._depth))
+            else:  # what the meter has given in a row is all that it has
+                self._gap(read.meter, holes(news, newest + 1, news[-1]))
             meter.newest = news[-1]
         return news
 
@@ -199,22 +228,30 @@ def _behind(meter: _Meter, now: float) -> bool:
     return meter.newest is None or now - meter.newest > SHORT
 
 
-def _fill(meter: _Meter, times: list[int]) -> list[int]:
-    """Move the first hole's start behind what has come; close it if nothing of it is left in the meter."""
+def _fill(meter: _Meter, times: list[int]) -> tuple[list[int], list[Span]]:
+    """Move the first hole's start behind what has come; close it if nothing of it is left in the meter.
+
+    Returns which times are news, and what of the hole stays missing.
+    """
     if not meter.holes:
-        return []
+        return [], []
     hole = meter.holes.pop(0)
-    news = [time for time in times if hole.start <= time < hole.stop]
+    news = sorted(time for time in times if hole.start <= time < hole.stop)
     beyond = not times or max(times) >= hole.stop - 1
-    if news and not beyond and news[-1] + 1 < hole.stop:
-        meter.holes.insert(0, Span(news[-1] + 1, hole.stop))
-    return news
+    end = hole.stop if beyond or not news else news[-1] + 1
+    if end < hole.stop:
+        meter.holes.insert(0, Span(end, hole.stop))
+    start = hole.start if hole.known else news[0] if news else end
+    return news, holes(news, start, end)
 
 
-def _clip(meter: _Meter, oldest: int) -> None:
-    """Give up what the ring buffer has overwritten."""
-    kept = [Span(max(hole.start, oldest), hole.stop) for hole in meter.holes if hole.stop > oldest]
-    meter.holes = kept
+def _clip(meter: _Meter, oldest: int) -> list[Span]:
+    """Give up what the ring buffer has overwritten; return it."""
+    gone = [Span(hole.start, min(hole.stop, oldest)) for hole in meter.holes if hole.known and hole.start < oldest]
+    meter.holes = [
+        Span(max(hole.start, oldest), hole.stop, hole.known) for hole in meter.holes if hole.stop > oldest
+    ]
+    return gone
 
 
 def holes(stored: Iterable[int], start: int, stop: int) -> list[Span]:

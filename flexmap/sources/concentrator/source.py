@@ -48,6 +48,8 @@ COMMAND_SECONDS = 10
 """How long a command is valid: nobody waits for it longer."""
 AHEAD = 30
 """Seconds by which a record may be ahead of this clock; one that is more so has no time that could be believed."""
+LINE_DELAY = 0.2
+"""Seconds that the concentrator may take to tell its time: half of it is the error of all clocks."""
 CLOCK_WARNING = 1000
 """Milliseconds that a meter's clock may be off without a warning."""
 
@@ -57,6 +59,9 @@ class History(Protocol):
 
     def seconds(self, meter: str, start: int, stop: int) -> Iterable[int]:
         """Return the stored seconds from ``start`` to before ``stop``."""
+
+    def span(self, meter: str) -> tuple[int, int] | None:
+        """Return the first and the last stored second, None if there is none."""
 
     def has(self, event: Event) -> bool:
         """Return whether an event is stored."""
@@ -225,10 +230,14 @@ class ConcentratorSource:
         """Give a meter turns, from what the store has of the last hour on."""
         now = int(self._clock.seconds())
         oldest = now - self._settings.depth
-        stored = sorted(self._history.seconds(meter, oldest, now + 1))
-        newest = stored[-1] if stored else None
-        missing = holes(stored, oldest, newest) if newest is not None else []
-        self._planner.add(meter, newest, missing)
+        span = self._history.span(meter)
+        if span is None:
+            self._planner.add(meter, None)
+        else:
+            first, newest = span
+            stored = self._history.seconds(meter, oldest, newest + 1)
+            self._planner.add(meter, newest, holes(stored, max(oldest, first), newest))
+            self._planner.before(meter, oldest, first)
         self._clocks.add(meter, now)
 
     # Turns
@@ -279,10 +288,11 @@ class ConcentratorSource:
         by_time = {record.time: record for record in message.records if record.time <= now + AHEAD}
         news = self._planner.answered(read, list(by_time), now)
         self._deliver(read.meter, message.layout, [by_time[time] for time in news])
+        self._tell_gaps()
         self._is_back(read.meter)
         self._events.seen(read.meter, message.next_event)
-        if len(by_time) < len(message.records) or _never_set(message.records):
-            self._clocks.urgent(read.meter, now)
+        if read.turn is not Turn.HOLE and (len(by_time) < len(message.records) or _never_set(message.records)):
+            self._clocks.urgent(read.meter, message.records[-1].time, now)
 
     def _deliver(self, meter: str, layout: Layout, records: Sequence[Record]) -> None:
         meter_type = self._types[meter]
@@ -314,6 +324,13 @@ class ConcentratorSource:
         if self._planner.silent(read.meter):
             self._is_silent(read.meter, failure.getErrorMessage())
 
+    def _tell_gaps(self) -> None:
+        """Note what no meter can give any more: overwritten in its ring buffer, or never recorded."""
+        for gap in self._planner.take_gaps():
+            first, last = gap.start * 1000, (gap.stop - 1) * 1000
+            text = f"from {first} to {last} ms: {gap.stop - gap.start} s missing (not in the meter)"
+            self._event(Event(gap.meter, first, EventLog.STANDARD, EventCode.DATA_GAP, text))
+
     def _is_silent(self, meter: str, why: str) -> None:
         self._health.silent(meter)
         if meter not in self._silent:
@@ -332,17 +349,25 @@ class ConcentratorSource:
     # Clocks
 
     def _clock_turn(self, now: float) -> None:
-        """Let the concentrator measure a meter's clock against this one, and adjust it."""
+        """Let the concentrator measure a meter's clock against this one, and adjust it.
+
+        Its own clock is compared with this one first: what a line waits in between must not count.
+        """
         meter = self._clocks.next(now)
         if meter is None or self._link is None:
             return
-        name = self._names.get(meter)
-        if name is None:
-            self._clocks.failed(meter, now)
-            return
-        answer = self._link.ask("APP CLOCK", name, int(now), int(now % 1 * 1000))
+        answer = self._link.ask("SYS TIME")
+        answer.addCallback(self._ask_clock, meter, now)
         answer.addCallback(self._clock_measured, meter)
         answer.addErrback(self._clock_not_measured, meter)
+
+    def _ask_clock(self, reply: Reply, meter: str, began: float) -> Deferred[Reply]:
+        now, name = self._clock.seconds(), self._names.get(meter)
+        if self._link is None or name is None or now - began > LINE_DELAY:
+            raise RemoteError(f"SYS TIME took {now - began:.3f} s")
+        middle = (began + now) / 2
+        at = int(reply.end.fields["time_ms"]) % 2**32
+        return self._link.ask("APP CLOCK", name, int(middle), int(middle % 1 * 1000), at)
 
     def _clock_measured(self, reply: Reply, meter: str) -> None:
         fields = reply.end.fields
