@@ -1,9 +1,9 @@
 """Sites that the SCL tests generate files from."""
 
-from flexmap.mapping.table import load_builtin
+from flexmap.mapping.table import load_products
 from flexmap.model import Direction, Meter, Site
 
-TYPES = load_builtin()
+TYPES = load_products()
 IDENTITY = {"serial-number": "FM0001", "device-name": "FMP0000000000001", "firmware": "1.2.3"}
 
 

@@ -205,6 +205,8 @@ def test_no_rule_is_without_a_mutant():
 @pytest.mark.parametrize("kind", FileKind)
 def test_faultless_files_have_no_finding(kind):
     assert check(FILES[kind].encode(), kind=kind) == []
+    behind_a_concentrator = site(types=("three-phase-g3-plc", "single-phase-g3-plc"))
+    assert check(generate(behind_a_concentrator, kind), kind=kind) == []
 
 
 def test_findings_are_sorted_by_line():

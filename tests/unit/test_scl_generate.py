@@ -84,7 +84,7 @@ def test_every_point_is_bound_where_its_reference_says(meter_type, direction):
     root = tree(generate(site(types=(meter_type.id,), directions=(direction,)), FileKind.CID))
     nodes = nodes_of(root.find("s:IED", NS), "MTR01")
     bound = 0
-    for point in (*meter_type.points, *meter_type.identity):
+    for point in (*meter_type.served, *meter_type.identity):
         reference = point.reference_for(direction)
         path = (*cdc.data_object(reference).split("."), *cdc.place(reference).attribute.split("."))
         dai = instance(nodes[reference.ln], path)
