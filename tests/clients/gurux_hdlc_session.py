@@ -19,8 +19,8 @@ SPEEDS = {b"0": 300, b"1": 600, b"2": 1200, b"3": 2400, b"4": 4800, b"5": 9600, 
 class TcpMedium:
     """Octets over TCP."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 10)
+    def __init__(self, port: int, timeout: float) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout)
 
     def write(self, octets: bytes) -> None:
         self._socket.sendall(octets)
@@ -38,8 +38,8 @@ class TcpMedium:
 class TerminalMedium:
     """Octets over a terminal; each write in pieces, as a slow line has them, if ``pieces``."""
 
-    def __init__(self, path: str, *, speed: int = 9600, pieces: bool = False) -> None:
-        self.port = serial.Serial(path, speed, timeout=10)
+    def __init__(self, path: str, timeout: float, *, speed: int = 9600, pieces: bool = False) -> None:
+        self.port = serial.Serial(path, speed, timeout=timeout)
         self._pieces = pieces
 
     def write(self, octets: bytes) -> None:
@@ -110,6 +110,7 @@ class HdlcSession(Session):
         window: int = 1,
         mode_e: str = "",
         pieces: bool = False,
+        timeout: float = 10,
     ) -> None:
         authentication = Authentication.NONE
         if secret is not None:
@@ -137,9 +138,9 @@ class HdlcSession(Session):
         self.frames = 0
         """Frames received."""
         if isinstance(where, int):
-            self._medium: Any = TcpMedium(where)
+            self._medium: Any = TcpMedium(where, timeout)
         else:
-            self._medium = TerminalMedium(where, speed=300 if mode_e else 9600, pieces=pieces)
+            self._medium = TerminalMedium(where, timeout, speed=300 if mode_e else 9600, pieces=pieces)
         if mode_e:
             self.signed_on = sign_on(self._medium.port, listen=mode_e == "listen")
         self._associate()

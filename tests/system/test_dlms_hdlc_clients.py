@@ -221,7 +221,9 @@ def test_octets_that_come_one_after_the_other(ports):
 )
 def test_who_is_not_let_in(ports, wrong):
     with pytest.raises(RemoteFailure, match=r"(?i)reject|error|timed out|password"):
-        Remote("gurux_hdlc_session.py", ports["tcp"], **({"server_sap": SAP} | settings("reader") | wrong))
+        Remote(
+            "gurux_hdlc_session.py", ports["tcp"], timeout=2, **({"server_sap": SAP} | settings("reader") | wrong)
+        )
 
 
 def test_a_line_serves_one_client_after_the_other(library, ports):
@@ -267,7 +269,7 @@ def test_mode_e_where_only_equal_speeds_understand_each_other(ports, how):
 
 def test_hdlc_without_the_sign_on_is_not_answered_by_an_optical_port(ports):
     with pytest.raises(RemoteFailure, match=r"(?i)no answer|timeout"):
-        gurux(ports["optical"], "reader")
+        gurux(ports["optical"], "reader", timeout=2)
 
 
 # --- addresses of the other transports
