@@ -151,7 +151,7 @@ def _read(call: Call) -> None:
             call.answer.data(**mnsh.hex_fields(payload.encode(reply)))
             call.answer.ok()
 
-    call.ask(call.meter(), build, done, bulk=bulk)
+    call.ask(call.meter(), build, done, bulk=bulk, priority=not bulk)
 
 
 def _events(call: Call) -> None:

@@ -78,10 +78,7 @@ class Gateway:
 
     def wait_read(self, seconds=60.0):
         """Wait until every point has been read; returns how long that took."""
-        start = time.monotonic()
-        while re.search(r"\d\d of S", told := flexmap("verify", self.config).stdout):
-            assert time.monotonic() < start + seconds, told
-        return time.monotonic() - start
+        return wait_read(self.config, seconds)
 
     def health(self):
         try:
@@ -99,12 +96,15 @@ class Gateway:
 
     def worker(self):
         """Process id of the MMS worker."""
+        return self._child(b"flexmap.faces.libiec61850")
+
+    def concentrator(self):
+        """Process id of the concentrator."""
+        return self._child(b"\0concentrator\0")
+
+    def _child(self, words):
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        found = [
-            int(child)
-            for child in children
-            if b"flexmap.faces.libiec61850" in Path(f"/proc/{child}/cmdline").read_bytes()
-        ]
+        found = [int(child) for child in children if words in Path(f"/proc/{child}/cmdline").read_bytes()]
         assert len(found) == 1, children
         return found[0]
 
@@ -123,6 +123,14 @@ class Gateway:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(5)
+
+
+def wait_read(config, seconds=60.0):
+    """Wait until every point of a site has been read; returns how long that took."""
+    start = time.monotonic()
+    while re.search(r"\d\d of S", told := flexmap("verify", config).stdout):
+        assert time.monotonic() < start + seconds, told
+    return time.monotonic() - start
 
 
 @contextlib.contextmanager

@@ -44,8 +44,10 @@ BACK_OFF = (1.0, 30.0)
 """Seconds until the line is tried again, doubled by each failure."""
 WARN_AFTER = 2
 """Failed attempts that are nothing yet: both processes may just be starting."""
-COMMAND_SECONDS = 10
-"""How long a command is valid: nobody waits for it longer."""
+LOOK_AFTER = 1.0
+"""Seconds after a command's answer: by then there is a record that shows what it has done."""
+COMMAND_SECONDS = 6
+"""How long a command is valid: whoever gave it has no answer two seconds later, and must not be surprised then."""
 AHEAD = 30
 """Seconds by which a record may be ahead of this clock; one that is more so has no time that could be believed."""
 LINE_DELAY = 0.2
@@ -458,7 +460,12 @@ class ConcentratorSource:
         answer = self._commands.pop(command.id, None)
         if answer is not None:
             answer.callback(CommandResult(command.id, not cause, cause))
-        self._planner.hurry(command.meter, self._clock.seconds() + 1)
+        self._clock.callLater(LOOK_AFTER, self._look, command.meter)
+
+    def _look(self, meter: str) -> None:
+        """Read the latest record beside all turns: somebody waits to see what a command has done."""
+        if self._sink is not None and self._link is not None and meter in self._planner.meters():
+            self._read(Read(meter, Turn.LATEST))
 
 
 def _never_set(records: Sequence[Record]) -> bool:
