@@ -37,7 +37,7 @@ def converse(port: Port, password: str, talk: Talk) -> None:
         Deferred.fromCoroutine(begin(link)).addBoth(finished)
 
     def start() -> None:
-        link = Link(reactor, 0, made, lambda: None, lambda _line: None)
+        link = Link(reactor, 0, made, lambda _cause: None, lambda _line: None)
         try:
             connect(reactor, port, link).addErrback(finished)
         except RemoteError as error:

@@ -9,7 +9,7 @@ from stcomet_pan import DelayPan
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from flexmap.gateway.concentrator_session import LOGIN_SECONDS, MOST_UNREAD, Session
+from flexmap.gateway.concentrator_session import LOGIN_SECONDS, MOST_UNREAD, Full, Session
 from flexmap.sources.concentrator.link import Link, ShellError
 from flexmap.sources.concentrator.port import Port
 from flexmap.sources.concentrator.source import Settings
@@ -61,7 +61,7 @@ class Bench:
         self.session = Session(self.clock, core, Time(), guard)
         self.wire, self.back = Network(), Network()
         self.session.makeConnection(self.wire)
-        self.link = Link(self.clock, 0, lambda link: None, lambda: None, lambda line: None)
+        self.link = Link(self.clock, 0, lambda link: None, lambda cause: None, lambda line: None)
         self.link.makeConnection(self.back)
         self.wire.other, self.back.other = self.link, self.session
 
@@ -110,6 +110,20 @@ def test_a_connection_that_reads_nothing_is_ended():
     bench.wire.dataBuffer = bytes(MOST_UNREAD)
     bench.session.dataReceived(b"SYS VERSION\r\n")
     assert bench.wire.aborted
+
+
+def test_a_link_that_is_one_too_many_learns_why_it_ended():
+    clock, causes, failures = Clock(), [], []
+    link = Link(clock, 0, lambda link: None, causes.append, lambda line: None)
+    full, wire, back = Full(), Network(), Network()
+    link.makeConnection(back)
+    link.ask("SYS VERSION").addErrback(failures.append)
+    wire.other = link
+    full.makeConnection(wire)
+    assert wire.disconnecting
+    link.connectionLost(None)
+    assert causes == ["the line is gone: too many sessions"]
+    assert "too many sessions" in failures[0].getErrorMessage()
 
 
 def test_the_password_is_in_no_log():

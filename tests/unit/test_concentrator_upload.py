@@ -28,7 +28,7 @@ class Wire:
         self.lose = set(lose)
         self.lines = 0
         self.shell = Shell(core, lambda octets: self.time.callLater(0.001, self.link.dataReceived, octets))
-        self.link = Link(Reactor(pan.time), 0, lambda link: None, lambda: None, lambda line: None)
+        self.link = Link(Reactor(pan.time), 0, lambda link: None, lambda cause: None, lambda line: None)
         self.link.makeConnection(self)
 
     def write(self, octets):

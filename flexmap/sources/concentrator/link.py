@@ -51,14 +51,17 @@ class _Waiting:
 
 
 class Link(Protocol):
-    """One connection; ``made`` and ``lost`` are called when it begins and ends, ``unasked`` with such lines."""
+    """One connection; ``made`` is called when it begins, ``lost`` with the cause when it ends.
+
+    ``unasked`` takes the lines that nobody asked for.
+    """
 
     def __init__(
         self,
         clock: Clock,
         first_tag: int,
         made: Callable[[Link], object],
-        lost: Callable[[], object],
+        lost: Callable[[str], object],
         unasked: Callable[[Line], object],
     ) -> None:
         self._clock = clock
@@ -69,6 +72,8 @@ class Link(Protocol):
         self._splitter = LineSplitter(mnsh.MAX_REPLY)
         self._waiting: dict[int, _Waiting] = {}
         self._open = False
+        self._complaint = ""
+        """What the shell has said last to nobody's request, such as that there are too many sessions."""
         self.noise = 0
         """Lines that were none of a reply."""
 
@@ -97,9 +102,10 @@ class Link(Protocol):
         waiting, self._waiting = list(self._waiting.values()), {}
         for one in waiting:
             one.timer.cancel()
-        self._lost()
+        cause = f": {self._complaint}" if self._complaint else ""
+        self._lost(f"the line is gone{cause}")
         for one in waiting:
-            one.answer.errback(LinkLost("the line to the concentrator is gone"))
+            one.answer.errback(LinkLost(f"the line to the concentrator is gone{cause}"))
 
     def ask(self, command: str, *arguments: int | str, timeout: float = REPLY_TIMEOUT) -> Deferred[Reply]:
         """Ask; fires with the reply, fails with :class:`ShellError` or :class:`LinkLost`."""
@@ -150,6 +156,8 @@ class Link(Protocol):
         waiting = self._waiting.get(-1 if line.tag is None else line.tag)
         if waiting is None:
             self.noise += 1  # the end of a reply to somebody before us
+            if line.mark is Mark.END:
+                self._complaint = line.fields.get("text", "")
         elif line.mark is Mark.DATA:
             waiting.data.append(line)
         else:

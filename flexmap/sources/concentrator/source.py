@@ -194,7 +194,7 @@ class ConcentratorSource:
         if self._link is not None:
             self._link.close()
 
-    def _lost(self) -> None:
+    def _lost(self, cause: str) -> None:
         self._link = None
         _cancel(self._pump_call)
         _cancel(self._learn_call)
@@ -202,7 +202,7 @@ class ConcentratorSource:
         if self._sink is not None:
             self._health.ended()
         self._planner.lost(self._clock.seconds())
-        self._retry("the line is gone")
+        self._retry(cause)
 
     # Meters
 
