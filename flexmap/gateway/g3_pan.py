@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flexmap.g3.adp import AdpStatus
+from flexmap.g3.loadng_message import PathMessage
 from flexmap.g3.node import Node
 from flexmap.g3.pan import Registered
 from flexmap.g3.rekey import Rekeying, Report
 from flexmap.model import LocalError
 from flexmap.stcomet.app import DATA_PORT
-from flexmap.stcomet.pan import Access, Member, PanUser, Rekeyed, Route
+from flexmap.stcomet.pan import Access, Hop, Member, PanUser, Path, Rekeyed, Route
 
 KEY_OCTETS = 16
 
@@ -58,6 +59,14 @@ class G3Pan:
         if link is None:
             return Route(route.hops, route.next_hop, route.cost, None)
         return Route(route.hops, route.next_hop, route.cost, link.lqi, link.reverse_lqi)
+
+    def path(self, short_address: int, done: Callable[[Path | None], object]) -> None:
+        """Ask for a path (ADPM-PATH-DISCOVERY)."""
+
+        def found(reply: PathMessage | None) -> None:
+            done(None if reply is None else _path(reply))
+
+        self._node.adp.loadng.discover_path(short_address, found)
 
     def kick(self, eui64: str) -> None:
         """Put a device out of the PAN."""
@@ -128,6 +137,12 @@ class G3Pan:
 
 def _hex(devices: Sequence[bytes]) -> tuple[str, ...]:
     return tuple(sorted(eui64.hex() for eui64 in devices))
+
+
+def _path(reply: PathMessage) -> Path:
+    hops = tuple(Hop(hop.address, hop.link_cost) for hop in reply.hops)
+    turn = next((place for place, hop in enumerate(hops, 1) if hop.short_address == reply.originator), len(hops))
+    return Path(hops[:turn], hops[turn:], reply.originator == reply.expected)
 
 
 def _member(device: Registered) -> Member:

@@ -135,6 +135,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("PLC", "TOPOLOGY", (), "Each meter's route: hops, next hop, route cost."),
     Command("PLC", "STATUS", (_METER,), "Link and requests of one meter: LQI, hops, route cost, retries."),
+    Command("PLC", "PATH", (_METER,), "Ask the nodes on the way to a meter and back, and what each link costs."),
     Command("PLC", "KICK", (_METER,), "Put a meter out of the PAN, and tell it; it may join again."),
     Command(
         "PLC", "REMOVE", (_METER,), "Strike a meter off the PAN without a word to it: one that is gone for good."

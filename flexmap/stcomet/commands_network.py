@@ -8,7 +8,7 @@ import msgspec
 
 from flexmap.stcomet.call import Call
 from flexmap.stcomet.mnsh import ErrorCode, MnshError
-from flexmap.stcomet.pan import Access
+from flexmap.stcomet.pan import Access, Path
 
 
 def _topology(call: Call) -> None:
@@ -39,6 +39,25 @@ def _status(call: Call) -> None:
     if clock is not None:
         fields["clock_offset_ms"] = clock.offset_ms
     call.answer.ok(**fields)
+
+
+def _path(call: Call) -> None:
+    member, concentrator = call.meter(), call.concentrator
+    by_short = {other.short_address: concentrator.name_of(other) for other in concentrator.pan.members()}
+    by_short[0] = "coordinator"
+
+    def done(path: Path | None) -> None:
+        if path is None:
+            name = concentrator.name_of(member)
+            call.answer.fail(MnshError(ErrorCode.SILENT, f"there is no way to {name}, or its answer has not come"))
+            return
+        for direction, hops in (("there", path.there), ("back", path.back)):
+            for hop in hops:
+                name = by_short.get(hop.short_address, f"0x{hop.short_address:04x}")
+                call.answer.data(direction, node=name, short=f"0x{hop.short_address:04x}", cost=hop.cost)
+        call.answer.ok(there=len(path.there), back=len(path.back), reached=int(path.reached))
+
+    concentrator.pan.path(member.short_address, done)
 
 
 def _kick(call: Call) -> None:
@@ -134,6 +153,7 @@ def _rekey_status(call: Call) -> None:
 HANDLERS: dict[tuple[str, str], Callable[[Call], None]] = {
     ("PLC", "TOPOLOGY"): _topology,
     ("PLC", "STATUS"): _status,
+    ("PLC", "PATH"): _path,
     ("PLC", "KICK"): _kick,
     ("PLC", "REMOVE"): _remove,
     ("PLC", "REKEY"): _rekey,

@@ -50,6 +50,23 @@ class Route(msgspec.Struct, frozen=True):
     """The same as the next hop hears this node, if it has told lately."""
 
 
+class Hop(msgspec.Struct, frozen=True):
+    """A node that a packet passes."""
+
+    short_address: int
+    cost: int
+    """Of the link over which it comes there."""
+
+
+class Path(msgspec.Struct, frozen=True):
+    """The nodes on the way to a device and back."""
+
+    there: tuple[Hop, ...]
+    back: tuple[Hop, ...]
+    reached: bool
+    """Whether the way there leads to the device; if not, it ends at its last node."""
+
+
 class Access(msgspec.Struct, frozen=True):
     """Who may join, by EUI-64 in hexadecimal digits."""
 
@@ -92,6 +109,9 @@ class Pan(Protocol):
 
     def route(self, short_address: int) -> Route | None:
         """Return the way to a device, None while there is none."""
+
+    def path(self, short_address: int, done: Callable[[Path | None], object]) -> None:
+        """Ask the nodes themselves which way packets go; ``done`` gets None if no answer comes."""
 
     def kick(self, eui64: str) -> None:
         """Put a device out of the PAN, and tell it."""

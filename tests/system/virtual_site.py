@@ -27,6 +27,8 @@ from flexmap.sources.concentrator.port import Port
 from flexmap.sources.concentrator.source import ConcentratorSource, Settings
 from flexmap.sources.load import sample_load
 from flexmap.sources.simulation.settings import SimulationSettings
+from flexmap.stcomet.mnsh import parse_line
+from flexmap.stcomet.shell import Shell
 from flexmap.store import Store
 
 START = 1_795_392_000
@@ -217,3 +219,25 @@ class Site:
         """Stored seconds of a meter from ``start`` to before ``stop``, as often as they are stored."""
         samples = self.core.store.samples(name, start * 1000, stop * 1000 - 1)
         return [sample.time // 1000 for sample in samples]
+
+
+class Person:
+    """Somebody at the concentrator's shell."""
+
+    def __init__(self, site):
+        self.site = site
+        self.lines = []
+        self.shell = Shell(site.concentrator.core, lambda octets: self.lines.append(octets.decode()))
+
+    def ask(self, text, wait=1.0):
+        self.lines.clear()
+        self.shell.feed(text.encode() + b"\r")
+        self.site.run(wait)
+        return [parse_line(line) for line in "".join(self.lines).splitlines()]
+
+    def stats(self):
+        (pan,) = (line for line in self.ask("SYS STATS") if line.words == ("pan",))
+        return {name: int(value) for name, value in pan.fields.items()}
+
+    def pib(self, name):
+        return int(self.ask(f"PIB GET {name}")[-1].fields["value"])

@@ -13,7 +13,7 @@ from flexmap.stcomet.concentrator import Concentrator
 from flexmap.stcomet.meter import Meter
 from flexmap.stcomet.metro import MeterIdentity
 from flexmap.stcomet.metrology import Metrology
-from flexmap.stcomet.pan import Access, Member, Rekeyed, Route
+from flexmap.stcomet.pan import Access, Hop, Member, Path, Rekeyed, Route
 from flexmap.stcomet.record import Layout
 
 DELAY = 0.1
@@ -70,6 +70,10 @@ class DelayPan:
 
     def route(self, short_address):
         return None if short_address in self.deaf else Route(1, short_address, 14, 120)
+
+    def path(self, short_address, done):
+        there, back = (Hop(short_address, 14),), (Hop(0, 12),)
+        done(None if short_address in self.deaf else Path(there, back, True))
 
     def kick(self, eui64):
         member = next(m for m in self._members.values() if m.eui64 == eui64)

@@ -158,6 +158,15 @@ def test_commands_overtake_bulk_reads(terminal):
     assert {line.tag for line in done if line.done} == {*range(8), 99}
 
 
+def test_the_path_to_a_meter(terminal):
+    there, back, end = terminal.reply("PLC PATH SM_ID1")
+    assert (there.words, there.fields) == (("there",), {"node": "SM_ID1", "short": "0x0002", "cost": "14"})
+    assert (back.words, back.fields) == (("back",), {"node": "coordinator", "short": "0x0000", "cost": "12"})
+    assert end.fields == {"there": "1", "back": "1", "reached": "1"}
+    terminal.pan.deaf.add(2)
+    assert terminal.error("PLC PATH SM_ID1") == "SILENT"
+
+
 def test_access_list_topology_and_information_base(terminal):
     *_, end = terminal.reply("PLC TOPOLOGY")
     assert end.fields == {"meters": "3"}
