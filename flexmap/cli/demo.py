@@ -183,7 +183,7 @@ def banner(config: Config, network: Sequence[str] = ()) -> str:
     named, option = (f" {config.path}", f" --config {config.path}") if folder != default_state() else ("", "")
     running = "".join(f"\n  PLC    {line}" for line in network)
     shell = f"\n  shell  {folder / SHELL}   of the concentrator, a process of its own" if network else ""
-    ask = f"\n  pyserial-miniterm {folder / SHELL} 230400   (type APP METERS; Ctrl-] leaves)" if network else ""
+    ask = f"\n  pyserial-miniterm --raw --eol CR {folder / SHELL}   (type HELP; Ctrl-] leaves)" if network else ""
     return f"""
 {site.name}: {len(site.meters)} meters, 1 Hz{running}
   MMS    {mms}   IED {site.ied}, logical devices {site.meters[0].ld} … {last.ld} (up to 5 clients)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -12,7 +14,17 @@ from pathlib import Path
 import gurux_client
 import pytest
 from concentrator_harness import Process, Terminal, store_of
-from gateway_harness import MANAGER_GAK, MANAGER_GUEK, Gateway, Poller, flexmap, free_ports, gateway, wait_read
+from gateway_harness import (
+    FLEXMAP,
+    MANAGER_GAK,
+    MANAGER_GUEK,
+    Gateway,
+    Poller,
+    flexmap,
+    free_ports,
+    gateway,
+    wait_read,
+)
 from mms_harness import until
 from remote import RemoteFailure
 
@@ -69,9 +81,31 @@ def farthest(demo):
     return max((int(route.fields["hops"]), route.words[0]) for route in routes)
 
 
-def test_the_banner_tells_of_the_power_line(demo):
+def expect(descriptor, text, seconds=10):
+    """Read until a text has come."""
+    seen, end = b"", time.monotonic() + seconds
+    while text not in seen:
+        assert time.monotonic() < end, seen
+        if select.select([descriptor], [], [], 0.2)[0]:
+            seen += os.read(descriptor, 65536)
+
+
+def test_the_banner_tells_of_the_power_line_and_of_a_terminal_that_works(demo):
     assert "21 of 21 meters in the PAN" in demo.text()
-    assert f"pyserial-miniterm {demo.state}/shell" in demo.text()
+    command = re.search(r"^  pyserial-(miniterm .*/shell)   ", demo.text(), re.MULTILINE)[1].split()
+    ours, theirs = os.openpty()
+    program = [FLEXMAP.with_name(f"pyserial-{command[0]}"), *command[1:]]
+    person = subprocess.Popen(program, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    try:
+        expect(ours, b"Quit")
+        os.write(ours, b"APP METERS\r")
+        expect(ours, b"= OK meters=21")
+        os.write(ours, b"\x1d")
+        assert person.wait(10) == 0
+    finally:
+        person.kill()
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_a_breaker_over_several_hops_from_both_faces(demo):
