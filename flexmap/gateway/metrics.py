@@ -44,6 +44,7 @@ CONCENTRATOR_GAUGES = {
     "meters_silent": "Meters of the source that do not answer",
     "behind_seconds": "Seconds of all meters that are still to be fetched from their ring buffers",
     "round_seconds": "Time since the meter answered that has waited longest, silent ones left out",
+    "clock_offset_seconds": "How far the worst of the meters' clocks was found to be off last",
 }
 CONCENTRATOR_COUNTERS = {
     "reads": "Readings that meters have answered",

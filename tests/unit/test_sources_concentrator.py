@@ -440,6 +440,7 @@ def test_a_line_that_waits_moves_no_clock():
     bench.run(600)
     now = bench.pan.time.seconds() * 1000
     assert set(bench.source.clock_offsets()) == {"SM_ID0", "SM_ID1", "SM_ID2"}
+    assert bench.source.figures()["clock_offset_seconds"] < 0.1
     for each in bench.pan.meters.values():
         assert not each.time.doubtful
         assert abs(each.time.now() - now) < 100

@@ -303,7 +303,11 @@ class ConcentratorSource:
 
     def figures(self) -> dict[str, float]:
         """Return figures for the gateway's metrics."""
-        return {**self._health.figures(), "behind_seconds": self._planner.behind()}
+        return {
+            **self._health.figures(),
+            "behind_seconds": self._planner.behind(),
+            "clock_offset_seconds": max(map(abs, self._clocks.offsets.values()), default=0) / 1000,
+        }
 
     def _tell(self, told: Coordinator) -> None:
         if self._sink is not None:
