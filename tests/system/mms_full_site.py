@@ -1,15 +1,15 @@
-"""A site of the built-in meter types with its generated CID; in its samples every point has its own value."""
+"""A site of meters behind a concentrator with its generated CID; in its samples every point has its own value."""
 
-from flexmap.mapping.table import load_builtin
+from flexmap.mapping.table import load_products
 from flexmap.model import Direction, Kind, Meter, Sample, Site
 from flexmap.scl.generate import FileKind, generate
 
-TYPES = load_builtin()
+TYPES = load_products()
 
 
 def full_site(single_phase):
     """One three-phase meter and a number of single-phase ones; every fifth of them with direction supply."""
-    kinds = ["three-phase"] + ["single-phase"] * single_phase
+    kinds = ["three-phase-g3-plc"] + ["single-phase-g3-plc"] * single_phase
     meters = tuple(
         Meter(
             id=f"SM_{number}",
@@ -28,20 +28,15 @@ def cid(site):
     return generate(site, FileKind.CID)
 
 
-def samples(site, time, turn=0):
-    """A sample of every meter; ``turn`` moves every energy and instantaneous value."""
-    return [
-        Sample(
-            meter.id,
-            time,
-            tuple(
-                value(point, 1000 * number + position, turn)
-                for position, point in enumerate(site.type_of(meter).points)
-            ),
-            (0,) * len(site.type_of(meter).points),
-        )
-        for number, meter in enumerate(site.meters)
-    ]
+def samples(site, time, turn=0, *, channel=False):
+    """A sample of every meter, or of every channel; ``turn`` moves every energy and instantaneous value."""
+    made = []
+    for number, meter in enumerate(site.meters):
+        points = site.type_of(meter).channel if channel else site.type_of(meter).points
+        first = 1000 * number + 500 * channel
+        values = tuple(value(point, first + position, turn) for position, point in enumerate(points))
+        made.append(Sample(meter.id, time, values, (0,) * len(values), channel=channel))
+    return made
 
 
 def value(point, base, turn):

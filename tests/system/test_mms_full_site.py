@@ -19,10 +19,10 @@ def served(tmp_path_factory):
     file = folder / "full.cid"
     file.write_bytes(full.cid(site))
     with core(folder, site=site, cid=file) as engine:
-        samples = full.samples(site, TIME)
-        engine.update(*samples)
-        engine.wait(lambda status: status["samples"] == len(samples))
-        yield site, engine, samples
+        samples, channels = full.samples(site, TIME), full.samples(site, TIME + 4567, channel=True)
+        engine.update(*samples, *channels)
+        engine.wait(lambda status: status["samples"] == len(samples) + len(channels))
+        yield site, engine, (samples, channels)
 
 
 def expected(point, value):
@@ -33,18 +33,19 @@ def expected(point, value):
 
 
 def test_every_point_of_every_meter_is_served_with_value_quality_and_time(served):
-    site, engine, samples = served
+    site, engine, (samples, channels) = served
     wanted = []
-    for meter, sample in zip(site.meters, samples, strict=True):
-        for point, value in zip(site.type_of(meter).points, sample.values, strict=True):
+    for meter, sample in zip((*site.meters, *site.meters), (*samples, *channels), strict=True):
+        points = site.type_of(meter).channel if sample.channel else site.type_of(meter).points
+        for point, value in zip(points, sample.values, strict=True):
             references = [point.reference_for(meter.direction), *([point.control] if point.control else [])]
-            wanted += [(f"{site.ied}{meter.ld}/{r.path}", expected(point, value)) for r in references]
+            wanted += [(f"{site.ied}{meter.ld}/{r.path}", expected(point, value), sample.time) for r in references]
     with MmsClient.open("127.0.0.1", engine.port) as client:
-        got = client.read([reference for reference, _ in wanted])
+        got = client.read([reference for reference, *_ in wanted])
     assert [(r.reference, r.value, r.quality, r.time) for r in got] == [
-        (reference, value, 0, TIME) for reference, value in wanted
+        (reference, value, 0, time) for reference, value, time in wanted
     ]
-    assert len(wanted) > 19 * METERS
+    assert len(wanted) > 28 * METERS
     assert {meter.direction for meter in site.meters} == set(Direction)
 
 
