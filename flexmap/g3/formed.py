@@ -62,6 +62,7 @@ def _routes(port: Port, towards: dict[Port, Port], cost: dict[Port, int], nodes:
     address = nodes[port].short_address
     hops = len(way) - 1
     nodes[port].adp.loadng.add_route(COORDINATOR, nodes[way[1]].short_address, cost[port], hops)
+    nodes[port].adp.uplink.resume(cost[port], STEADY_LQI)
     for distance, (near, far) in enumerate(pairwise(way), start=1):
         next_hop = nodes[near].short_address
         nodes[far].adp.loadng.add_route(address, next_hop, cost[port] - cost[far], distance)

@@ -23,6 +23,10 @@ from flexmap.g3.routing import Blacklist, Counters, Route, RoutingTable, newer
 
 MAX_COST = 0xFFFF
 MAX_HOPS = 15
+REPAIR_HOPS = 3
+"""How far an RREQ goes that mends a route: around the broken link, not through the whole PAN (ours)."""
+CROWD = 16
+"""Routes from which on a node takes it that many others near by know routes as well (ours)."""
 FORWARDS = 32
 """RREQs of different originators waiting to be passed on (ours)."""
 FORWARDED = 64
@@ -156,7 +160,7 @@ class Loadng:
             destination,
             self._host.short_address,
             self._next_sequence(),
-            hop_limit=self._pib.max_hops,
+            hop_limit=min(self._pib.max_hops, REPAIR_HOPS) if repair else self._pib.max_hops,
             repair=repair,
             unicast=unicast,
             metric=self._pib.metric_type,
@@ -175,15 +179,7 @@ class Loadng:
         if self._host.short_address == BROADCAST:
             return
         if isinstance(message, RouteMessage):
-            if (
-                alone
-                and message.kind == Kind.RREQ
-                and message.hop_limit
-                and self.route(message.destination) is None
-            ):
-                # It follows a route that ends here: learned from, not passed on. A flood out of the middle of
-                # every broken route is more than a crowded line carries (ours).
-                message = msgspec.structs.replace(message, hop_limit=1)
+            message = self._bounded(message, alone=alone)
             self._route_message(message, neighbour, lqi)
         elif isinstance(message, RouteError):
             self._route_error(message, neighbour)
@@ -191,6 +187,18 @@ class Loadng:
             self._paths.message(message, self._cost(neighbour, lqi))
         else:
             self.reverse.message(message, neighbour, directional_cost(self._pib, lqi, self._host.link(neighbour)))
+
+    def _bounded(self, message: RouteMessage, *, alone: bool) -> RouteMessage:
+        """Return a message as it may be passed on (ours: a crowded line carries no more)."""
+        if message.kind != Kind.RREQ or not message.unicast:
+            return message
+        if not alone and len(self.table) > CROWD:
+            # A hundred neighbours would each follow a route of their own: spread like any flood instead.
+            return msgspec.structs.replace(message, unicast=False)
+        if alone and message.hop_limit and self.route(message.destination) is None:
+            # The route that it follows ends here: learned from, not passed on as a flood.
+            return msgspec.structs.replace(message, hop_limit=1)
+        return message
 
     def _route_message(self, message: RouteMessage, neighbour: int, lqi: int) -> None:
         own = self._host.short_address

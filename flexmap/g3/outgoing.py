@@ -7,7 +7,7 @@ Contention costs one event for each access to the line, whatever the number of s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import msgspec
 
@@ -15,7 +15,7 @@ from flexmap.g3 import frame
 from flexmap.g3.ccm import Security
 from flexmap.g3.csma import Contention
 from flexmap.g3.frame import Frame, FrameKind
-from flexmap.g3.interface import Confirm, MacStatus, Random, Timer
+from flexmap.g3.interface import BROADCAST, Confirm, MacStatus, Random, Timer
 from flexmap.g3.medium import Medium, Port
 from flexmap.g3.neighbours import Neighbours
 from flexmap.g3.phy import Modulation
@@ -27,6 +27,8 @@ QUEUE = 128
 RETRIES_TO_FORCE_ROBO = 3
 """Repetitions of a faster modulation before the frame goes in a robust one (C; one stack has such a setting)."""
 _EPSILON = 1e-9
+_EVERYONE = (None, BROADCAST)
+"""Destinations of beacons and of broadcasts."""
 
 
 class Job:
@@ -72,6 +74,10 @@ class Job:
         """The segment in hand, empty until it is made."""
 
 
+Tap = Callable[[FrameKind, bytes, float], object]
+"""Told of each transmission: kind of frame, MSDU in clear (whole, also for a segment), seconds on the air."""
+
+
 class Outgoing:
     """The sending half of a MAC."""
 
@@ -92,6 +98,7 @@ class Outgoing:
         "_sequence",
         "_timer",
         "_urgent",
+        "tap",
     )
 
     def __init__(
@@ -121,6 +128,7 @@ class Outgoing:
         self._fcs = -1
         self._timer: Timer | None = None
         self._sequence = random.randrange(256)
+        self.tap: Tap | None = None
 
     def queued(self) -> int:
         """Return how many frames are on their way out."""
@@ -214,7 +222,7 @@ class Outgoing:
         now, band = self._scheduler.seconds(), self._band
         contention = self._contention
         slots = contention.opening(high_priority=job.priority) + contention.slots(
-            high_priority=job.priority, broadcast=not job.ack
+            high_priority=job.priority, broadcast=job.destination in _EVERYONE
         )
         # A line that has been idle for long is treated as one that falls idle now (C).
         start = max(now, self._medium.free_from(self._port)) + band.ifs + slots * band.slot
@@ -237,6 +245,8 @@ class Outgoing:
     def _transmit(self, job: Job) -> None:
         now, band = self._scheduler.seconds(), self._band
         end = self._medium.transmit(self._port, job.psdu, job.key, job.modulation, tones=job.tones, ack=job.ack)
+        if self.tap is not None:
+            self.tap(job.head.kind, job.payload, end - now)
         if job.ack:
             self._fcs = frame.fcs_of(job.psdu)
             wait = end + band.ifs + band.fch_time + band.slot / 2 - now

@@ -114,10 +114,15 @@ class Uplink:
 
     def joined(self, found: Sequence[Way], min_lqi: int) -> None:
         """Begin with the ways that the scan before the join has shown, the agent's first."""
-        self._joined = True
+        self.resume(RC_COORD_UNKNOWN, min_lqi)
         self._ways = list(found)
-        self._min_lqi = min_lqi
         self._take()
+
+    def resume(self, cost: int, min_lqi: int) -> None:
+        """Begin with a route that is known from elsewhere and costs so much, or with none."""
+        self._joined = True
+        self._cost = cost
+        self._min_lqi = min_lqi
 
     def heard(self) -> None:
         """Take note of a frame that the coordinator has sent to this node."""

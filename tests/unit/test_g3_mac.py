@@ -717,3 +717,22 @@ def test_a_crowd_does_not_answer_a_scan_as_one():
         costs = {beacon.rc_coord for beacon in beacons}
         assert costs >= {0, 1, 2}
         assert 3 <= len(costs) < 25
+
+
+def test_a_tone_map_response_waits_no_longer_than_a_data_frame():
+    """macBroadcastMaxCWEnable is about broadcasts: an answer to one node takes the window of the others."""
+    medium, nodes = network([Place("1", 0.0), Place("1", 10.0)])
+    for node in nodes:
+        node.mac.set("macBroadcastMaxCWEnable", 1)
+    starts = []
+    medium.capture = lambda start, _port, psdu: starts.append((start, frame.decode(psdu).kind))
+    waits = []
+    for _ in range(20):
+        starts.clear()
+        nodes[0].mac._neighbours.lost(1)
+        nodes[0].send(1, b"x" * 20)
+        medium.scheduler.run(medium.scheduler.seconds() + 5)
+        (asked, _), (answered, kind) = starts
+        assert kind is FrameKind.COMMAND
+        waits.append(answered - asked)
+    assert max(waits) - min(waits) <= (1 << 3) * CENELEC_A.slot
