@@ -132,6 +132,7 @@ class Process:
         self._time.run(self._reactor.seconds())
         clock = RealTime(self._reactor, self._time)
         self._pan.changed = self.core.changed = lambda: self._reactor.callLater(0, self._keep_coordinator)
+        self.street.changed = lambda: self._reactor.callLater(0, self.save)
         self.save()
         places = []
         for port in self._options.ports:

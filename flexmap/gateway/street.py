@@ -6,7 +6,7 @@ PAN) is kept every few seconds, and the seconds that were missed are measured at
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,6 +82,8 @@ class Street:
     ) -> None:
         """Set up, from the frames that were kept, if any; time begins behind the last of them."""
         self._time = time
+        self.changed: Callable[[], object] = lambda: None
+        """Called when a meter has done what it was told to (breaker, clock): a frame should be kept now."""
         last = kept[-1] if kept else None
         self._kept_up_to = last.second if last else None
         samples = {} if last is None else {m.id: _sample(m, t, last) for m, t in meters if m.id in last.meters}
@@ -142,7 +144,13 @@ class Street:
         if kept:
             made.firmware.versions.update({Binary(number): version for number, version in kept.versions.items()})
         for port in (DATA_PORT, RESPONDER_PORT):
-            node.udp.bind(port, partial(_receive, made, port))
+            node.udp.bind(port, partial(self._receive, made, port))
+
+    def _receive(self, meter: StcometMeter, port: int, peer: int, peer_port: int, octets: bytes) -> None:
+        before = meter.next_event
+        meter.receive(Datagram(peer, peer_port, port, octets))
+        if meter.next_event != before:
+            self.changed()
 
     def begin(self, kept: Mapping[str, Kept]) -> None:
         """Measure what was missed, join the PAN (or be in it still), and go on second by second."""
@@ -195,10 +203,6 @@ class Street:
             log,
             {int(binary): version for binary, version in meter.firmware.versions.items()},
         )
-
-
-def _receive(meter: StcometMeter, port: int, peer: int, peer_port: int, octets: bytes) -> None:
-    meter.receive(Datagram(peer, peer_port, port, octets))
 
 
 def _sample(meter: Meter, meter_type: MeterType, frame: Frame) -> Sample:

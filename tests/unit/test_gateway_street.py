@@ -13,7 +13,10 @@ from flexmap.gateway.street import Frame, Street
 from flexmap.model import EventCode
 from flexmap.sources.load import sample_load
 from flexmap.sources.simulation.settings import SimulationSettings
+from flexmap.stcomet.app import DATA_PORT
 from flexmap.stcomet.metrology import DEPTH
+from flexmap.stcomet.payload import BreakerRequest, IdentityRequest, encode
+from flexmap.stcomet.record import Status
 
 METERS = [meter("SUB", "three-phase"), meter("M1"), meter("M2")]
 
@@ -85,6 +88,24 @@ def test_what_was_not_kept_happens_again_under_the_same_numbers():
     second.street._model.meters["M2"].force_cover(True)
     second.run(3)
     assert second.log("M2") == lost
+
+
+def test_what_a_meter_was_told_to_do_is_kept_at_once():
+    first = Run(START, [])
+    first.run(10)
+    first.street.changed = lambda: first.frames.append(first.street.frame())
+    one = first.street.meters["M1"]
+    for number, request in enumerate((IdentityRequest(1), BreakerRequest(2, False))):
+        octets = encode(request)
+        first.street._receive(one, DATA_PORT, 0, DATA_PORT, octets)
+        assert [frame.second for frame in first.frames].count(START + 10) == 1 + number
+    second = Run(START + 30, first.frames)  # killed at once
+    second.run(5)
+    again = second.street.meters["M1"].metrology.ring.latest()
+    assert not again.state.status & Status.BREAKER_CLOSED
+    assert again.state.breaker_operations == one.metrology.ring.latest().state.breaker_operations + 1
+    codes = [event.code for event in second.log("M1").events]
+    assert codes.count(EventCode.REMOTE_DISCONNECTION) == 1
 
 
 def test_a_log_is_kept_when_it_grows_and_once_a_depth():
