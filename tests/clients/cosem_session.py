@@ -11,11 +11,14 @@ from dlms_cosem.cosem.capture_object import CaptureObject
 from dlms_cosem.cosem.selective_access import RangeDescriptor
 from dlms_cosem.io import BlockingTcpIO, TcpTransport
 from dlms_cosem.security import (
+    HighLevelSecurityCommonAuthentication,
     HighLevelSecurityGmacAuthentication,
     LowLevelSecurityAuthentication,
     NoSecurityAuthentication,
 )
 from remote import serve
+
+HLS_MANUFACTURER, HLS_GMAC = 2, 5
 
 
 class Session:
@@ -33,11 +36,15 @@ class Session:
         title: bytes = b"COS\0\0\0\0\1",
         counter: int = 1,
         max_pdu: int = 0xFFFF,
+        mechanism: int | None = None,
+        suite: int = 0,
     ) -> None:
-        if secret is not None:
-            authentication: Any = LowLevelSecurityAuthentication(secret=secret)
-        elif keys is not None:
+        if mechanism == HLS_MANUFACTURER:
+            authentication: Any = HighLevelSecurityCommonAuthentication(secret=secret)
+        elif mechanism == HLS_GMAC or (mechanism is None and keys and not secret):
             authentication = HighLevelSecurityGmacAuthentication()
+        elif secret is not None:
+            authentication = LowLevelSecurityAuthentication(secret=secret)
         else:
             authentication = NoSecurityAuthentication()
         guek, gak = keys or (None, None)
@@ -48,11 +55,16 @@ class Session:
             authentication_key=gak,
             client_system_title=title if keys else None,
             client_initial_invocation_counter=counter,
+            security_suite=suite,
             block_transfer=True,
             max_pdu_size=max_pdu,
         )
         self.client.connect()
         self.client.associate()
+
+    def again(self, host: str, port: int, **settings: Any) -> None:
+        """Associate anew, as the constructor does, without a process for it."""
+        Session.__init__(self, host, port, **settings)
 
     def get(self, class_id: int, name: str, attribute: int) -> Any:
         """Read one attribute, as plain values."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import socket
 from typing import Any
 
 from gurux_dlms import GXReplyData
-from gurux_dlms.enums import Authentication, DataType, InterfaceType, Security
+from gurux_dlms.ecdsa.GXPrivateKey import GXPrivateKey
+from gurux_dlms.ecdsa.GXPublicKey import GXPublicKey
+from gurux_dlms.enums import Authentication, Conformance, DataType, InterfaceType, Security
+from gurux_dlms.objects.enums import SecuritySuite
 from gurux_dlms.secure import GXDLMSSecureClient
 from remote import serve
 
@@ -28,9 +32,18 @@ class Session:
         counter: int = 1,
         max_pdu: int = 0xFFFF,
         udp: bool = False,
+        mechanism: int | None = None,
+        suite: int = 0,
+        security: int = Security.AUTHENTICATION_ENCRYPTION,
+        dedicated: bytes | None = None,
+        general: bool = True,
+        signing: tuple[bytes, bytes] | None = None,
     ) -> None:
+        """Associate; ``signing``: own private key and the server's public key, for HLS-ECDSA."""
         authentication = Authentication.NONE
-        if secret is not None:
+        if mechanism is not None:
+            authentication = Authentication(mechanism)
+        elif secret is not None:
             authentication = Authentication.LOW
         elif keys is not None:
             authentication = Authentication.HIGH_GMAC
@@ -38,11 +51,24 @@ class Session:
         client.maxReceivePDUSize = max_pdu
         client.autoIncreaseInvokeID = True
         if keys is not None:
-            client.ciphering.security = Security.AUTHENTICATION_ENCRYPTION
+            client.ciphering.security = Security(security)
+            client.ciphering.securitySuite = SecuritySuite(suite)
+            client.ciphering.dedicatedKey = dedicated
             client.ciphering.blockCipherKey, client.ciphering.authenticationKey = keys
             client.ciphering.systemTitle = title
             client.ciphering.invocationCounter = counter
-            client.useProtectedRelease = True
+            client.useProtectedRelease = security != Security.NONE
+        if not general:
+            client.proposedConformance &= ~Conformance.GENERAL_PROTECTION
+        if signing is not None:
+            private, public = signing
+            client.ciphering.signingKeyPair = (
+                GXPublicKey.fromRawBytes(b"\x04" + public),
+                GXPrivateKey.fromRawBytes(private),
+            )
+            # Its own challenges have 16 octets; the standard asks for 32 at least with this mechanism.
+            client.settings.useCustomChallenge = True
+            client.settings.ctoSChallenge = os.urandom(32)
         self.client = client
         self._udp = udp
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
@@ -88,6 +114,10 @@ class Session:
 
     # --- what tests call
 
+    def again(self, host: str, port: int, **settings: Any) -> None:
+        """Associate anew, as the constructor does, without a process for it."""
+        Session.__init__(self, host, port, **settings)
+
     def get(self, class_id: int, name: str, attribute: int) -> Any:
         """Read one attribute, as plain values; a failure raises ``OSError: error <data-access-result>``."""
         return plain(self._exchange(self.client.read(self._object(class_id, name), attribute)).value)
@@ -120,6 +150,15 @@ class Session:
     def action(self, class_id: int, name: str, method: int) -> None:
         """Call a method with integer 0."""
         self._exchange(self.client.method(self._object(class_id, name), method, 0, DataType.INT8))
+
+    def transfer_keys(self, kek: bytes, keys: list[tuple[int, bytes]]) -> None:
+        """Transfer keys by their ids (class 64 key_transfer), wrapped by Gurux."""
+        setup = self._object(64, "0.0.43.0.0.255")
+        self._exchange(setup.globalKeyTransfer(self.client, kek, keys))
+
+    def activate(self, policy: int) -> None:
+        """Activate a security policy (class 64 security_activate)."""
+        self._exchange(self._object(64, "0.0.43.0.0.255").activate(self.client, policy))
 
     def rows_by_entry(self, name: str, first: int, count: int) -> Any:
         """Read rows of a profile by number."""
