@@ -203,7 +203,7 @@ def test_reads_go_before_blocks_and_blocks_are_not_starved(terminal):
     terminal.pan.sent.clear()
     terminal.reply("FW SEND plc SM_ID2", 0.01)
     for tag in range(200):
-        terminal.shell.feed(f"#{tag} APP READ SM_ID{tag % 2} 0 0 1\n".encode())
+        terminal.shell.feed(f"#{tag} APP READ SM_ID{tag % 2} 2 0 1\n".encode())
     terminal.run(60)
     kinds = [octets[0] for _, _, octets, _ in terminal.pan.sent if octets[0] in {0x01, 0x10}]
     places = [place for place, kind in enumerate(kinds) if kind == 0x01]
