@@ -19,9 +19,18 @@ from flexmap.cli.target import credentials, parse_target
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), default=None,
               help="Configuration that names the client; without it: that of the demo.")  # fmt: skip
 @click.option("--last", default=10, show_default=True, type=click.IntRange(1), help="Rows of a profile.")
+@click.option("--device-address", default=16, show_default=True, type=click.IntRange(0, 0x3FFF),
+              help="Physical device (lower HDLC address).")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def read(
-    *, url: str, references: tuple[str, ...], client: str | None, config: Path | None, last: int, as_json: bool
+    *,
+    url: str,
+    references: tuple[str, ...],
+    client: str | None,
+    config: Path | None,
+    last: int,
+    device_address: int,
+    as_json: bool,
 ) -> None:
     """Read values with unit, quality and time.
 
@@ -32,6 +41,7 @@ def read(
     flexmap read dlms://HOST:PORT              logical devices (SAP assignment)
     flexmap read dlms://HOST:PORT/SAP          object list with values
     flexmap read dlms://HOST:PORT/SAP/OBIS     one object; for a profile its last rows
+    flexmap read hdlc://HOST:PORT/SAP/OBIS     the same over HDLC on TCP
 
     REFERENCES are further ones on the same server, each LD/LN.DO or SAP/OBIS.
     """
@@ -40,5 +50,5 @@ def read(
     if target.protocol == "mms":
         head, rows = read_mms(target, paths)
     else:
-        head, rows = read_dlms(target, paths, credentials(client, config), last)
+        head, rows = read_dlms(target, paths, credentials(client, config), last, device_address)
     output.show(head, rows, as_json)

@@ -21,9 +21,15 @@ Table = tuple[Sequence[str], list[Sequence[object]]]
 _HEAD = ("SAP", "OBIS", "Class", "Attribute", "Value", "Unit", "Quality", "Time")
 
 
-def read_dlms(target: Target, paths: Sequence[str], credentials: Credentials, last: int) -> Table:
-    """Return the table of the objects, of a profile's rows, or of the logical devices if no path is given."""
-    with DlmsConnection(target.host, target.port, credentials) as connection:
+def read_dlms(
+    target: Target, paths: Sequence[str], credentials: Credentials, last: int, device_address: int
+) -> Table:
+    """Return the table of the objects, of a profile's rows, or of the logical devices if no path is given.
+
+    ``device_address``: the physical device, over HDLC.
+    """
+    device = device_address if target.protocol == "hdlc" else None
+    with DlmsConnection(target.host, target.port, credentials, device_address=device) as connection:
         if not paths:
             return ("SAP", "Name"), _logical_devices(connection)
         reader = _Reader(connection, last)

@@ -17,11 +17,11 @@ from flexmap.gateway.clients import client_profile
 from flexmap.gateway.config import Config
 from flexmap.model import ConfigurationError
 
-_DEFAULT_PORT = {"mms": 102, "dlms": 4059}
+_DEFAULT_PORT = {"mms": 102, "dlms": 4059, "hdlc": 4059}
 
 
 class Target(NamedTuple):
-    """What ``mms://HOST:PORT/PATH`` or ``dlms://HOST:PORT/PATH`` names."""
+    """What ``mms://HOST:PORT/PATH``, ``dlms://HOST:PORT/PATH`` or ``hdlc://HOST:PORT/PATH`` names."""
 
     protocol: str
     host: str
@@ -37,7 +37,7 @@ def parse_target(url: str) -> Target:
     except ValueError:
         parts, port = urlsplit(""), None
     if parts.scheme not in _DEFAULT_PORT or not parts.hostname:
-        remedy = "write mms://HOST:PORT/LD/LN.DO or dlms://HOST:PORT/SAP/OBIS"
+        remedy = "write mms://HOST:PORT/LD/LN.DO, dlms://HOST:PORT/SAP/OBIS or hdlc://HOST:PORT/SAP/OBIS"
         raise ConfigurationError(f"'{url}' is not a target", remedy=remedy)
     path = parts.path + (f";{parts.fragment}" if parts.fragment else "")
     return Target(parts.scheme, parts.hostname, port or _DEFAULT_PORT[parts.scheme], path.strip("/"))

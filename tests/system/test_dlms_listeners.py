@@ -12,15 +12,13 @@ from pathlib import Path
 
 import pytest
 from dlms_mutants import lls, mutate, seeds
-from gateway_harness import FLEXMAP, GAK, GET_CLOCK, GUEK, PUBLIC_AARQ, Gateway, Poller, free_ports
+from gateway_harness import FLEXMAP, GET_CLOCK, PUBLIC_AARQ, Gateway, Poller, flexmap, free_ports
 from remote import Remote
 
 from flexmap.dlms import hdlc
 from flexmap.dlms.hdlc import POLL, Command, Splitter
 
 SAP = 1001
-READER = {"client_sap": 2, "keys": (GUEK, GAK)}
-PASSWORD = b"flexmap-demo"
 ENERGY = "1.0.1.8.0.255"
 LISTENERS = """
 [[dlms.listener]]
@@ -139,6 +137,31 @@ def test_the_ports_are_described_in_logical_device_1(site):
     described = {(19, "0.3.20.0.0.255"), *((23, f"0.{channel}.22.0.0.255") for channel in (1, 2, 3))}
     assert described <= set(listed)
     assert (23, "0.0.22.0.0.255") not in listed
+
+
+def test_flexmap_reads_over_hdlc_what_it_reads_over_the_wrapper(site):
+    config, dlms, line = (
+        site.folder / "site.toml",
+        f"dlms://127.0.0.1:{site.gateway.dlms}",
+        f"hdlc://127.0.0.1:{site.hdlc}",
+    )
+    who = ("--as", "reader", "--config", config)
+
+    def read(path, url=line, *options):
+        done = flexmap("read", f"{url}{path}", *who, "--device-address", 17, *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert read("") == read("", dlms)
+    listed = [line.split()[:3] for line in read(f"/{SAP}").splitlines()]
+    assert listed == [line.split()[:3] for line in read(f"/{SAP}", dlms).splitlines()]
+    assert read(f"/{SAP}/0-0:42.0.0") == read(f"/{SAP}/0-0:42.0.0", dlms)
+    wrong = flexmap("read", f"{line}/99", *who, "--device-address", 17)
+    assert wrong.returncode == 1
+    assert "DM" in wrong.stderr
+    wrong = flexmap("read", f"{dlms.replace('dlms', 'hdlc')}/{SAP}", *who)
+    assert wrong.returncode == 1
+    assert "hdlc://" in wrong.stderr
 
 
 def frames_of(octets):

@@ -1,17 +1,23 @@
 """HDLC as the standard has it: frames and their checks, negotiation, windows, segments, rejects, lost frames."""
 
+import contextlib
 import random
 
 import pytest
 from dlms_mutants import LLS, get, mutate, seeds
-from dlms_toy import BREAKER, ENERGY, NOTE, PROFILE, SAP, SERIAL, toy_server
+from dlms_toy import BREAKER, ENERGY, NOTE, PROFILE, SAP, SECRET, SERIAL, toy_server
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flexmap.dlms import axdr, hdlc
+from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.apdu import ActionResult
 from flexmap.dlms.client import Client, ClientSettings, drive
 from flexmap.dlms.hdlc import POLL, Command, HdlcError, Parameters, Splitter, decode_parameters, encode
+from flexmap.dlms.hdlc_client import HdlcLink
 from flexmap.dlms.hdlc_server import HdlcSettings
 from flexmap.dlms.profile import Limits
+from flexmap.model.error import RemoteError
 
 LOWER = 16
 SNRM = Command.SNRM | POLL
@@ -544,6 +550,68 @@ def test_many_requests_at_once_leave_a_turn_to_others(clock):
         sizes.append(len(line.receive(b"")))
     assert sizes[0] == 256 * 10
     assert sum(sizes) == 1000 * 10
+
+
+# --- our own client
+
+
+class Cable:
+    """Runs a client's operations on a line."""
+
+    def __init__(self, line):
+        self.line = line
+
+    def run(self, operation):
+        octets = next(operation)
+        splitter = Splitter(1)
+        while True:
+            splitter.add(self.line.receive(octets), 0)
+            try:
+                while (frame := splitter.next()) is not None:
+                    octets = operation.send(frame)
+            except StopIteration as end:
+                return end.value
+
+
+@pytest.mark.parametrize("options", [{}, {"max_info": 64, "window": 3}, {"max_info": 32, "window": 7}])
+def test_our_client_and_our_server(clock, options):
+    line, _ = open_line(clock, **options)
+    link = HdlcLink(hdlc.encode_station(SAP, LOWER), 3)
+    cable = Cable(line)
+    cable.run(link.connect())
+    client = Client(
+        ClientSettings(client_sap=3, server_sap=SAP, mechanism=Mechanism.LLS, secret=SECRET), random=bytes
+    )
+
+    def transceive(apdu):
+        return cable.run(link.exchange(apdu))
+
+    drive(client.connect(), transceive)
+    assert len(drive(client.get(7, PROFILE, 2), transceive)) == 1440
+    assert transceive(b"\xc1\x01\xc1\0\1" + NOTE + b"\2\0" + axdr.octet_string(bytes(900))).hex() == "c501c100"
+    for _ in range(10):
+        assert drive(client.get(3, ENERGY, 2), transceive) == 123456
+    cable.run(link.disconnect())
+    assert line.links == 0
+    with pytest.raises(RemoteError, match="DM"):
+        transceive(GET_NAME)
+
+
+@given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=40), st.booleans()), max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_our_client_survives_any_answers(answers):
+    link = HdlcLink(hdlc.encode_station(SAP, LOWER), 3)
+    for operation in (link.connect(), link.disconnect()):
+        next(operation)
+        with contextlib.suppress(RemoteError, StopIteration):
+            for control, information, segmented in answers:
+                operation.send(hdlc.Frame(link.answers, control, information, segmented))
+    link._longest = 50
+    operation = link.exchange(bytes(200))
+    next(operation)
+    with contextlib.suppress(RemoteError, StopIteration):
+        for control, information, segmented in answers:
+            operation.send(hdlc.Frame(link.answers, control, information, segmented))
 
 
 # --- hostile lines

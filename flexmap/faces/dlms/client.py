@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self, cast
@@ -17,7 +16,7 @@ from flexmap.dlms.client import AttributeReference, Client, ClientSettings, Exch
 from flexmap.dlms.objects import ASSOCIATION_LN
 from flexmap.dlms.security import Ciphering, CounterStore, Keys, MemoryCounterStore
 from flexmap.dlms.selection import Selection
-from flexmap.dlms.wrapper import HEADER, VERSION
+from flexmap.faces.dlms.wires import HdlcWire, Wire, WrapperWire
 from flexmap.model import RemoteError
 
 _LIST_SIZE = 16
@@ -57,18 +56,27 @@ class ListedObject(NamedTuple):
 class DlmsConnection:
     """One TCP connection; holds one association with each logical device asked for."""
 
-    def __init__(self, host: str, port: int, credentials: Credentials, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        credentials: Credentials,
+        timeout: float = 10.0,
+        *,
+        device_address: int | None = None,
+    ) -> None:
+        """``device_address``: speak HDLC with this physical device instead of the wrapper."""
         self._credentials = credentials
-        self._peer = f"dlms://{host}:{port}"
         self._clients: dict[int, Client] = {}
         self._ciphering: Ciphering | None = None
         if credentials.keys is not None:
             self._ciphering = Ciphering(credentials.keys, credentials.title, credentials.counters)
-        try:
-            self._socket = socket.create_connection((host, port), timeout)
-        except OSError as error:
-            raise RemoteError(f"cannot reach {self._peer}: {error.strerror or error}") from None
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sap = credentials.client_sap
+        self._wire: Wire = (
+            WrapperWire(host, port, sap, timeout)
+            if device_address is None
+            else HdlcWire(host, port, sap, timeout, device_address=device_address)
+        )
 
     def get(
         self,
@@ -120,7 +128,7 @@ class DlmsConnection:
         except RemoteError:
             pass  # the server is gone, and so are the associations
         finally:
-            self._socket.close()
+            self._wire.close()
 
     def __enter__(self) -> Self:
         return self
@@ -148,29 +156,7 @@ class DlmsConnection:
         return client
 
     def _run(self, sap: int, exchange: Exchange[T]) -> T:
-        return drive(exchange, lambda request: self._transceive(sap, request))
-
-    def _transceive(self, sap: int, request: bytes) -> bytes:
-        try:
-            self._socket.sendall(HEADER.pack(VERSION, self._credentials.client_sap, sap, len(request)) + request)
-            version, _, _, length = HEADER.unpack(self._receive(HEADER.size))
-            if version != VERSION:
-                raise RemoteError(f"{self._peer} does not speak the DLMS wrapper (version {version})")
-            return self._receive(length)
-        except TimeoutError:
-            what = f"no answer from {self._peer} within {self._socket.gettimeout():g} s"
-            raise RemoteError(f"{what}: is it a DLMS wrapper server?") from None
-        except OSError as error:
-            raise RemoteError(f"connection to {self._peer} lost: {error.strerror or error}") from None
-
-    def _receive(self, count: int) -> bytes:
-        received = bytearray()
-        while len(received) < count:
-            chunk = self._socket.recv(count - len(received))
-            if not chunk:
-                raise RemoteError(f"{self._peer} closed the connection: is it a DLMS wrapper server?")
-            received += chunk
-        return bytes(received)
+        return drive(exchange, lambda request: self._wire.transceive(sap, request))
 
 
 def share_out(groups: Sequence[Sequence[AttributeReference]]) -> list[list[Sequence[AttributeReference]]]:
