@@ -19,7 +19,6 @@ from flexmap.gateway import config as configuration
 from flexmap.gateway.demo import DemoOptions, write_config
 from flexmap.gateway.g3_pan import G3Pan
 from flexmap.gateway.street import Street
-from flexmap.model import EventCode
 from flexmap.sources.concentrator.port import Port
 from flexmap.sources.concentrator.source import ConcentratorSource, Settings
 from flexmap.sources.load import sample_load
@@ -94,21 +93,3 @@ def test_twenty_meters_at_up_to_three_hops_all_seconds_and_none_old():
     print("hops", sorted(hops), "oldest latest record, s", worst, "airtime", town.medium.statistics.share(900))
     assert sorted(worst)[5] < 20
     assert town.count() >= 21 * 880
-
-
-def test_an_hour_with_ten_percent_of_frames_lost_and_a_ten_minute_cut():
-    town = Town(10)
-    town.run(600)
-    town.medium.frame_loss = 0.1
-    town.run(600)
-    town.medium.cut("1", 400.0)
-    town.run(600)
-    lost = {event.meter for event in town.sink.events if event.code is EventCode.COMMUNICATION_LOST}
-    assert 1 <= len(lost) < len(town.names)
-    town.medium.mend("1")
-    town.run(1200)
-    town.medium.frame_loss = 0.0
-    town.run(600)
-    print("lost", sorted(lost), "ages", town.ages(), "requests", town.core.requests.total)
-    assert town.ages()[-1] < 60
-    assert town.count() >= 11 * 3500

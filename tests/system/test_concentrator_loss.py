@@ -5,6 +5,8 @@ from statistics import median
 
 from virtual_site import START, Site
 
+from flexmap.model import EventCode
+
 HOUR = 3600
 
 
@@ -17,6 +19,7 @@ def test_an_hour_of_losses_and_every_second_of_every_meter_once(tmp_path, monkey
     site.run(600)
     dark = sorted(name for name, age in site.ages().items() if age > 300)
     assert 1 <= len(dark) < len(site.names)
+    assert set(dark) <= site.noted(EventCode.COMMUNICATION_LOST)
     site.medium.mend("1")
     site.run(300)
     site.kill_concentrator()
@@ -38,6 +41,7 @@ def test_an_hour_of_losses_and_every_second_of_every_meter_once(tmp_path, monkey
         assert stored.keys() == recorded, (name, sorted(recorded.symmetric_difference(stored))[:10])
         assert set(stored.values()) == {1}, name
         total += len(stored)
+    assert set(dark) <= site.noted(EventCode.COMMUNICATION_RESTORED)
     print(f"{len(dark)} meters dark, {total} records stored, the last of them {late} s after the hour")
     assert 21 * (HOUR - 1) <= total <= 21 * HOUR
 

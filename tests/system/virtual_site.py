@@ -215,6 +215,10 @@ class Site:
         self._note()
         return {second for second in self._recorded[name] if start <= second < stop}
 
+    def noted(self, code):
+        """Meters that have an event of this code in the store."""
+        return {name for name in self.names if any(event.code is code for event in self.core.store.events(name))}
+
     def seconds(self, name, start, stop):
         """Stored seconds of a meter from ``start`` to before ``stop``, as often as they are stored."""
         samples = self.core.store.samples(name, start * 1000, stop * 1000 - 1)
