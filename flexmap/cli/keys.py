@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import secrets as random
-import textwrap
 import time
 from pathlib import Path
 
@@ -190,5 +188,48 @@ def request(config: Path, suite_id: int, use: str) -> None:
         what = f"there is no {use} key of suite {suite_id}"
         raise ConfigurationError(what, where=str(path), remedy="`flexmap keys make` makes those that clients need")
     der = certificates.request(SUITES[suite_id], private, bytes.fromhex(loaded.dlms.system_title))
-    body = textwrap.fill(base64.b64encode(der).decode(), 64)
-    click.echo(f"-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----")
+    click.echo(identities.pem(der, "CERTIFICATE REQUEST"), nl=False)
+
+
+@keys.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--suite", "suite_id", type=click.IntRange(1, 2), default=1, show_default=True)
+@click.option("--name", default="flexmap test authority", show_default=True)
+def authority(file: Path, suite_id: int, name: str) -> None:
+    """Make a certification authority for tests: FILE has its private key, its certificate is printed."""
+    if file.exists():
+        raise ConfigurationError("is there already", where=str(file), remedy="remove it or name another")
+    private = suite.generate(SUITES[suite_id], random.token_bytes)
+    der = certificates.make_authority(SUITES[suite_id], private, name, time.time(), random.token_bytes)
+    identities.write(file, Identity({(Use.SIGNING, suite_id): private}, {}, (der,)))
+    click.echo(identities.pem(der), nl=False)
+
+
+@keys.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("request_file", metavar="REQUEST", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--use", type=click.Choice(list(_USES)), default="signing", show_default=True)
+def issue(file: Path, request_file: Path, use: str) -> None:
+    """Print the certificate that the authority in FILE gives for a signing request, valid for 5 years."""
+    held = identities.read(file, "`flexmap keys authority` makes one")
+    own = [certificates.read(der) for der in held.certificates]
+    try:
+        title, suite_id, point = certificates.read_request(
+            identities.der_of(request_file.read_bytes(), str(request_file))
+        )
+    except CertificateError as error:
+        raise ConfigurationError(str(error), where=str(request_file)) from None
+    issuer = next((certificate for certificate in own if certificate.authority), None)
+    private = held.keys.get((Use.SIGNING, suite_id))
+    if issuer is None or private is None:
+        raise ConfigurationError(f"is no authority for suite {suite_id}", where=str(file))
+    der = certificates.issue(
+        issuer,
+        private,
+        title=title,
+        use=_USES[use],
+        point=point,
+        now=time.time(),
+        random=random.token_bytes,
+    )
+    click.echo(identities.pem(der), nl=False)

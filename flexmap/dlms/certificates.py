@@ -72,17 +72,12 @@ def read(der: bytes) -> Certificate:
         subject, issuer = found.subject, found.issuer
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         raise CertificateError(f"not a certificate: {error}") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise CertificateError("its key is not of an elliptic curve")
-    suite = next((s.id for s in SUITES if s.curve is not None and s.curve.name == key.curve.name), None)
-    if suite is None:
-        raise CertificateError(f"curve {key.curve.name} is of no security suite")
     return Certificate(
         der,
         usage.key_cert_sign,
         Use.SIGNING if usage.digital_signature or usage.key_cert_sign else Use.AGREEMENT,
-        suite,
-        suites.point_of(key),
+        _suite_of(key),
+        _point_of(key),
         _title(subject),
         serial.to_bytes((serial.bit_length() + 8) // 8, "big"),
         issuer.public_bytes(),
@@ -90,6 +85,20 @@ def read(der: bytes) -> Certificate:
         found.not_valid_before_utc.timestamp(),
         found.not_valid_after_utc.timestamp(),
     )
+
+
+def _suite_of(key: object) -> int:
+    curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else "none"
+    suite = next((s.id for s in SUITES if s.curve is not None and s.curve.name == curve), None)
+    if suite is None:
+        raise CertificateError(f"its curve, {curve}, is of no security suite")
+    return suite
+
+
+def _point_of(key: object) -> bytes:
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise CertificateError("its key is not of an elliptic curve")
+    return suites.point_of(key)
 
 
 def _usage(certificate: x509.Certificate) -> x509.KeyUsage:
@@ -136,6 +145,19 @@ def request(suite: Suite, private: bytes, title: bytes) -> bytes:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title.hex().upper())])
     builder = x509.CertificateSigningRequestBuilder().subject_name(name)
     return builder.sign(key, _hash(suite), ecdsa_deterministic=True).public_bytes(serialization.Encoding.DER)
+
+
+def read_request(der: bytes) -> tuple[bytes, int, bytes]:
+    """Return system title, suite and public key of a certificate signing request; raises CertificateError."""
+    try:
+        found = x509.load_der_x509_csr(der)
+        key, genuine = found.public_key(), found.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CertificateError(f"not a certificate signing request: {error}") from None
+    title = _title(found.subject)
+    if not genuine or not title:
+        raise CertificateError("its signature is wrong, or its common name is not a system title")
+    return title, _suite_of(key), _point_of(key)
 
 
 def _hash(suite: Suite) -> hashes.SHA256 | hashes.SHA384:

@@ -297,8 +297,10 @@ class Protection:
     def _short(self, secret: bytes) -> Ciphering:
         """Return the ciphering of a key made for one message."""
         keys = self.client.keys
-        gak = bytes(self._suite.key_octets) if keys is None else keys.gak
-        return Ciphering(Keys(secret, gak, self._suite.id), self._server_title, ShortLivedCounterStore(first=0))
+        if keys is None:
+            raise SecurityError("there is no authentication key")
+        short = Keys(secret, keys.gak, self._suite.id)
+        return Ciphering(short, self._server_title, ShortLivedCounterStore(first=0))
 
     def _kek(self) -> bytes:
         keys = self.client.keys

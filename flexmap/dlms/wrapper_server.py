@@ -142,8 +142,8 @@ class Datagrams:
         """Return the reply to a datagram, empty if none is due; a datagram that is no frame is dropped."""
         connection = self._proven.pop(peer, None) or self._unproven.pop(peer, None)
         if connection is None:
-            # The address may be forged: what fails here must not lock out who really has it.
-            origin = ("datagram", peer)
+            # The address may be forged: what fails here must not lock out the connections of who really has it.
+            origin = ("datagram", peer[0] if isinstance(peer, tuple) else peer)
             connection = Connection(
                 self._server, lambda late: self._deliver(peer, late), self._pool, self._limits, origin
             )

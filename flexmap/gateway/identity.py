@@ -27,8 +27,6 @@ from flexmap.gateway.config import Config, DlmsClient
 from flexmap.gateway.secrets import read_private, replace_private
 from flexmap.model import ConfigurationError, LocalError
 
-_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-
 
 class _Pem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pem: str
@@ -100,24 +98,28 @@ def _keys(table: dict[str, str], where: str) -> dict[tuple[Use, int], bytes]:
 
 def decode(octets: bytes, where: str) -> bytes:
     """Return a certificate, given as PEM or DER, as DER; raises ConfigurationError."""
-    text = octets.decode("ascii", errors="replace").strip()
-    der = octets
-    if text.startswith(_BEGIN):
-        body = text.removeprefix(_BEGIN).split(_END)[0]
-        try:
-            der = base64.b64decode("".join(body.split()), validate=True)
-        except ValueError:
-            raise ConfigurationError("is not PEM", where=where) from None
     try:
-        return certificates.read(der).der
+        return certificates.read(der_of(octets, where)).der
     except CertificateError as error:
         raise ConfigurationError(str(error), where=where) from None
 
 
-def pem(der: bytes) -> str:
-    """Return a certificate as PEM."""
+def der_of(octets: bytes, where: str) -> bytes:
+    """Return PEM as DER, and DER as it is; raises ConfigurationError."""
+    text = octets.decode("ascii", errors="replace").strip()
+    if not text.startswith("-----BEGIN "):
+        return octets
+    body = text.partition("\n")[2].partition("-----END ")[0]
+    try:
+        return base64.b64decode("".join(body.split()), validate=True)
+    except ValueError:
+        raise ConfigurationError("is not PEM", where=where) from None
+
+
+def pem(der: bytes, what: str = "CERTIFICATE") -> str:
+    """Return a certificate, or ``what`` it is, as PEM."""
     body = textwrap.fill(base64.b64encode(der).decode(), 64)
-    return f"{_BEGIN}\n{body}\n{_END}\n"
+    return f"-----BEGIN {what}-----\n{body}\n-----END {what}-----\n"
 
 
 def write(path: Path, identity: Identity) -> None:

@@ -1,8 +1,10 @@
 """Every mechanism, suite and layer on the server core; what falls short of it is refused and reported."""
 
 import os
+import random
 
 import pytest
+from dlms_mutants import mutate
 from dlms_secure import (
     MECHANISMS,
     SECRET,
@@ -15,13 +17,13 @@ from dlms_secure import (
     public_of,
     sap_of,
 )
-from dlms_toy import CLIENT_TITLE, ENERGY, NOTE, SAP, SERIAL, TITLE, toy_server
+from dlms_toy import BREAKER, CLIENT_TITLE, ENERGY, NOTE, SAP, SERIAL, TITLE, toy_server
 from test_dlms_server import Line
 
 from flexmap.dlms import acse, axdr, general, wrapper
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms.acse import Context, Mechanism
-from flexmap.dlms.authentication import SecretProof, Side, acceptable
+from flexmap.dlms.authentication import GmacProof, SecretProof, Side, acceptable
 from flexmap.dlms.client import AssociationError, Client, ClientSettings, ExceptionResponseError
 from flexmap.dlms.identity import Identity, Use
 from flexmap.dlms.lockout import FREE_FAILURES, MOST_DELAY, Lockout
@@ -578,3 +580,112 @@ def test_the_public_key_of_another_client_is_not_enough():
     with pytest.raises(AssociationError):
         secure_line(server, Mechanism.HLS_ECDSA, 1, 0).connect()
     assert events[-1].threat == Threat.AUTHENTICATION_FAILURE
+
+
+# --- rotation of keys
+
+
+@pytest.mark.parametrize("protection", [0, AUTHENTICATED_ENCRYPTED])
+def test_next_keys_take_the_place_of_the_old_ones_when_they_are_first_used(protection):
+    old, new = keys_of(0), type(keys_of(0))(b"n" * 16, b"m" * 16)
+    client = profile_of(Mechanism.HLS_GMAC, 0, next_keys=new)
+    server, _, events = secure_server([client])
+
+    def attempt(keys, first):
+        meter = secure_line(server, Mechanism.HLS_GMAC, 0, protection)
+        meter.client = Client(
+            meter.settings,
+            random=os.urandom,
+            ciphering=Ciphering(keys, CLIENT_TITLE, MemoryCounterStore(first)),
+        )
+        if not protection:
+            meter.client._proof = GmacProof(meter.client._ciphering)
+        meter.connect()
+        assert meter.get(3, ENERGY, 2) == 123456
+        return meter
+
+    earlier = attempt(old, 1)
+    assert server.clients[client.sap].next_keys == new
+    with pytest.raises(AssociationError):
+        attempt(type(old)(b"x" * 16, b"y" * 16), 1)
+    assert server.clients[client.sap].next_keys == new
+    attempt(new, 1)
+    assert (server.clients[client.sap].keys, server.clients[client.sap].next_keys) == (new, None)
+    assert events[-2].threat == Threat.KEYS_CHANGED or events[-1].threat == Threat.KEYS_CHANGED
+    with pytest.raises(AssociationError):
+        attempt(old, 5000)
+    if protection:
+        with pytest.raises(ExceptionResponseError):
+            earlier.get(3, ENERGY, 2)
+    attempt(new, 5000)
+
+
+# --- what comes late, what is malformed
+
+
+@pytest.mark.parametrize("make", [*SCHEMES, "signed"])
+def test_an_answer_that_comes_late_has_the_layers_of_its_own_request(make):
+    meter, device, _ = opened(1)
+    device.breaker_later = True
+    party = Party(CLIENT_TITLE, 1)
+    action = bytes.fromhex("c301c1") + b"\0\x46" + BREAKER + b"\1" + b"\1\x0f\0"
+    frame = wrapper.encode(meter.settings.client_sap, SAP, getattr(party, make)(action))
+    assert meter.connection.receive(frame) == b""
+    asked = party.transaction
+    party.read(meter.transceive(party.one_pass(GET_ENERGY)))  # refused meanwhile, in layers of its own
+    device.pending[0].answer(pdu.ActionResult.SUCCESS)
+    party.transaction = asked
+    (late,) = meter.late
+    read = party.verified if make == "signed" else party.read
+    assert read(late[8:]).hex() == "c701c10000"
+
+
+def test_mutated_general_apdus_are_answered_and_change_nothing():
+    chance = random.Random(11)
+    meter, device, _ = opened(1)
+    party = Party(CLIENT_TITLE, 1)
+    body = meter.ciphering.protect(AUTHENTICATED_ENCRYPTED, SET_NOTE)
+    seeds = [
+        *(getattr(party, make)(SET_NOTE) for make in (*SCHEMES, "signed")),
+        party.one_pass(party.signed(SET_NOTE)),
+        b"\xc9" + bytes((len(body),)) + body,
+        b"\xdb\x08" + CLIENT_TITLE + bytes((len(body),)) + body,
+    ]
+    for _ in range(3000):
+        apdu = mutate(chance, chance.choice(seeds))
+        if apdu in seeds or not apdu or apdu[0] in (0x60, 0x62):
+            continue
+        answer = meter.connection.receive(wrapper.encode(meter.settings.client_sap, SAP, apdu))[8:]
+        assert answer[:1] in (b"\xd8", b"\xc4", b"\xc5", b"\xc7", b""), apdu.hex()
+        assert note_of(device) == b""
+
+
+OVERSIZED = [b"\x84\xff\xff\xff\xff", b"\x83\x7f\xff\xff", b"\xff" * 20, b"\x88" + b"\xff" * 8, b"\x82\xff\xff"]
+
+
+@pytest.mark.parametrize("tag", [0xC8, 0xC9, 0xCB, 0xD0, 0xDB, 0xDC, 0xDD, 0xDF, 0x21, 0x25])
+def test_oversized_lengths_are_refused_and_reported(tag):
+    meter, device, events = opened(1)
+    for length in OVERSIZED:
+        events.clear()
+        assert meter.transceive(bytes((tag,)) + length + bytes(20)).hex() == NOT_DECIPHERED
+        assert [event.kind for event in events] == [EventKind.SECURITY_FAILURE]
+    assert note_of(device) == b""
+
+
+def test_the_client_address_of_another_is_of_no_use():
+    """Keys of the one client, address of the other: neither opens an association nor slips into one."""
+    server, device, events = secure_server(
+        [profile_of(Mechanism.HLS_GMAC, 0), profile_of(Mechanism.HLS_GMAC, 1), profile_of(Mechanism.LLS, 0)]
+    )
+    reader = secure_line(server, Mechanism.HLS_GMAC, 0)
+    victim = secure_line(server, Mechanism.HLS_GMAC, 1)
+    reader.connect()
+    victim.connect()
+    body = reader.ciphering.protect(AUTHENTICATED_ENCRYPTED, SET_NOTE)
+    request = b"\xc9" + bytes((len(body),)) + body
+    assert victim.transceive(request).hex() == NOT_DECIPHERED
+    frame = wrapper.encode(sap_of(Mechanism.LLS, 0), SAP, request)
+    assert reader.connection.receive(frame)[8:].hex() == NOT_ALLOWED  # no association has this address here
+    assert note_of(device) == b""
+    assert events[-1].threat == Threat.DECRYPTION_FAILURE

@@ -310,3 +310,23 @@ def test_the_command_line_does_not_pass_for_a_head_end(site):
     with pytest.raises(ConfigurationError, match="the head-end"):
         credentials("old", site)
     assert Path(site).exists()
+
+
+def test_an_authority_of_ones_own_issues_certificates(site, tmp_path):
+    flexmap("make", site)
+    authority = tmp_path / "authority.toml"
+    root = tmp_path / "root.pem"
+    root.write_text(flexmap("authority", authority))
+    assert stat.S_IMODE(authority.stat().st_mode) == 0o600
+    assert "is there already" in flexmap("authority", authority, status=2)
+    request = tmp_path / "own.csr"
+    request.write_text(flexmap("request", site))
+    own = tmp_path / "own.pem"
+    own.write_text(flexmap("issue", authority, request))
+    flexmap("import", site, root, own)
+    title = configuration.load(site).dlms.system_title
+    assert f"{title}" in flexmap("show", site)
+    assert "not a certificate signing request" in flexmap("issue", authority, own, status=2)
+    second = tmp_path / "second.toml"
+    flexmap("authority", second, "--suite", "2")
+    assert "no authority for suite 1" in flexmap("issue", second, request, status=2)
