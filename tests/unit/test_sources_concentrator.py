@@ -14,6 +14,7 @@ from flexmap.sources.concentrator.port import Port, parse_port
 from flexmap.sources.concentrator.samples import to_sample
 from flexmap.sources.concentrator.source import ConcentratorSource, Settings
 from flexmap.stcomet.concentrator import Concentrator
+from flexmap.stcomet.payload import Operation
 from flexmap.stcomet.shell import Shell
 
 PORT = Port("pty", path="/none")
@@ -445,14 +446,18 @@ def test_a_line_that_waits_moves_no_clock():
         assert not each.time.doubtful
         assert abs(each.time.now() - now) < 100
 
-    def slow(data):
-        bench.pan.time.callLater(0.5, write, data)
 
-    bench.wire.write = slow  # SYS TIME takes too long to tell anything
-    asked = len(bench.pan.sent)
-    bench.run(3 * 3600)
-    assert all(each.time.adjustments == 1 for each in bench.pan.meters.values())
-    assert len(bench.pan.sent) > asked
+def test_over_a_line_that_is_slow_no_clock_is_measured_until_it_is_quick_again():
+    bench = Bench(before=0)
+    write = bench.wire.write
+    bench.wire.write = lambda data: bench.pan.time.callLater(0.5, write, data)
+    bench.run(60)
+    assert bench.sink.samples
+    assert not [octets for _, _, octets, _ in bench.pan.sent if octets[1] & 0x0F == Operation.CLOCK]
+    assert all(each.time.doubtful for each in bench.pan.meters.values())
+    bench.wire.write = write
+    bench.run(30)
+    assert not any(each.time.doubtful for each in bench.pan.meters.values())
 
 
 def test_a_person_has_left_the_echo_on_and_a_line_half_typed():

@@ -14,6 +14,8 @@ FIRST = 3600
 """Seconds within which all clocks are measured once, spread evenly."""
 AGAIN = 300.0
 """Seconds until a measurement that failed or was too coarse is made again; doubled by each, up to INTERVAL."""
+SOON = 10.0
+"""Seconds until one is tried again that did not get to the power line."""
 SETTLING = 60.0
 """Seconds after a measurement in which records of before may still come."""
 COARSE = 500
@@ -68,6 +70,12 @@ class Clocks:
     def failed(self, meter: str, now: float) -> None:
         """Take note that there was none."""
         self._ended(meter, now, poor=True)
+
+    def postponed(self, meter: str, now: float) -> None:
+        """Take note that the power line was not even asked."""
+        self._busy = False
+        if meter in self._due:
+            self._due[meter] = now + SOON
 
     def _ended(self, meter: str, now: float, *, poor: bool) -> None:
         self._busy = False

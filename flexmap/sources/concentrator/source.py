@@ -85,6 +85,10 @@ class Settings(msgspec.Struct, frozen=True):
         return f"Settings(port={self.port}, interval={self.interval}, depth={self.depth})"
 
 
+class _TooSlowError(RemoteError):
+    """The line to the concentrator is too slow for a clock to be told over it now."""
+
+
 class ConcentratorSource:
     """Meters behind a concentrator (implements flexmap.sources.interface.Source).
 
@@ -370,7 +374,7 @@ class ConcentratorSource:
     def _ask_clock(self, reply: Reply, meter: str, began: float) -> Deferred[Reply]:
         now, name = self._clock.seconds(), self._names.get(meter)
         if self._link is None or name is None or now - began > LINE_DELAY:
-            raise RemoteError(f"SYS TIME took {now - began:.3f} s")
+            raise _TooSlowError(f"SYS TIME took {now - began:.3f} s")
         middle = (began + now) / 2
         at = int(reply.end.fields["time_ms"]) % 2**32
         return self._link.ask("APP CLOCK", name, int(middle), int(middle % 1 * 1000), at)
@@ -388,6 +392,9 @@ class ConcentratorSource:
         self._clocks.answered(meter, offset, trip, self._clock.seconds())
 
     def _clock_not_measured(self, failure: Failure, meter: str) -> None:
+        if failure.check(_TooSlowError):
+            self._clocks.postponed(meter, self._clock.seconds())
+            return
         if not failure.check(RemoteError):
             _log.failure("{name}: clock of {meter}", failure, name=self.name, meter=meter)
         self._clocks.failed(meter, self._clock.seconds())
