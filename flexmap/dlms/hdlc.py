@@ -10,8 +10,8 @@ bits in each octet, the lowest bit set in the last one only. Upper is the logica
 
 from __future__ import annotations
 
-import binascii
 import enum
+from binascii import crc_hqx
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +32,8 @@ LLC_COMMAND, LLC_RESPONSE = b"\xe6\xe6\x00", b"\xe6\xe7\x00"
 
 _REVERSED = bytes(int(f"{octet:08b}"[::-1], 2) for octet in range(256))
 _REVERSED_INVERTED = bytes(0xFF ^ octet for octet in _REVERSED)
+_GOOD = 0x1D0F
+"""CRC over something and its own check sequence, in crc_hqx's order of bits."""
 
 
 class HdlcError(RemoteError):
@@ -54,7 +56,7 @@ class Command(enum.IntEnum):
 def check_sequence(octets: bytes) -> bytes:
     """Return HCS or FCS as it stands in the frame: CRC-16/X-25, low octet first."""
     # The CRC is reflected; crc_hqx is the same polynomial, not reflected and without the inversion.
-    crc = binascii.crc_hqx(octets.translate(_REVERSED), 0xFFFF)
+    crc = crc_hqx(octets.translate(_REVERSED), 0xFFFF)
     return crc.to_bytes(2, "big").translate(_REVERSED_INVERTED)
 
 
@@ -62,12 +64,14 @@ def encode(addresses: bytes, control: int, information: bytes = b"", *, segmente
     """Return a frame with its flags; ``addresses`` are destination and source, encoded."""
     length = len(addresses) + len(information) + (7 if information else 5)
     kind = 0xA8 if segmented else 0xA0
-    frame = bytes((kind | length >> 8, length & 0xFF)) + addresses + bytes((control,))
-    frame += check_sequence(frame)
-    if information:
-        frame += information
-        frame += check_sequence(frame)
-    return _FLAG + frame + _FLAG
+    head = b"%c%c%b%c" % (kind | length >> 8, length & 0xFF, addresses, control)
+    crc = crc_hqx(head.translate(_REVERSED), 0xFFFF)
+    check = crc.to_bytes(2, "big").translate(_REVERSED_INVERTED)
+    if not information:
+        return b"~%b%b~" % (head, check)
+    # The frame's CRC goes on where the header's has ended.
+    crc = crc_hqx((check + information).translate(_REVERSED), crc)
+    return b"~%b%b%b%b~" % (head, check, information, crc.to_bytes(2, "big").translate(_REVERSED_INVERTED))
 
 
 class Frame(NamedTuple):
@@ -129,7 +133,7 @@ class Splitter:
             if control > 0 and _header_good(octets, flag + 1, control, end):
                 if size <= end:
                     return None
-                if octets[end] == FLAG and check_sequence(octets[flag + 1 : end - 2]) == octets[end - 2 : end]:
+                if octets[end] == FLAG and crc_hqx(octets[flag + 1 : end].translate(_REVERSED), 0xFFFF) == _GOOD:
                     self._at = end
                     return Frame(
                         octets[flag + 3 : control],
@@ -167,7 +171,7 @@ def _header_good(octets: bytes, start: int, control: int, end: int) -> bool:
         return False
     if len(octets) < behind + 2:
         return True
-    return check_sequence(octets[start:behind]) == octets[behind : behind + 2]
+    return crc_hqx(octets[start : behind + 2].translate(_REVERSED), 0xFFFF) == _GOOD
 
 
 class Station(NamedTuple):

@@ -20,7 +20,7 @@ HOLD = 8.0
 """Seconds that a poll waits for an answer."""
 _UNKNOWN, _WITH_INFORMATION, _TOO_LONG, _SEQUENCE = 1, 2, 4, 8
 """Why a frame is rejected: bits w, x, y, z of FRMR."""
-_RESPONSES = frozenset((Command.UA, Command.DM, Command.FRMR))
+_RESPONSES = frozenset((int(Command.UA), int(Command.DM), int(Command.FRMR)))
 """Never commands: an echo of our own, or another server's."""
 
 
@@ -86,13 +86,13 @@ class Link:
 
     def receive(self, control: int, information: bytes, *, segmented: bool) -> bytes:
         """Take a frame other than SNRM and DISC."""
+        if not control & 1 and not self._rejection:
+            return self._information(control, information, segmented=segmented)
         command = control & ~POLL
         if command in _RESPONSES:
             return b""
         if self._rejection:
             return self._reject_again(control)
-        if not control & 1:
-            return self._information(control, information, segmented=segmented)
         if command == Command.UI:
             return self._unnumbered(control, information)
         if control & 0x0F not in (Command.RR, Command.RNR):

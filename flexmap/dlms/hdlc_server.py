@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 NO_STATION, ALL_STATIONS = 0, 0x7F
 """Client addresses that no client has."""
+_SETTING = (int(Command.SNRM), int(Command.DISC))
+"""What sets a link up or ends it."""
 
 
 class HdlcSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +148,7 @@ class Line:
 
     def _frame(self, frame: Frame, now: float) -> bytes:
         link = self._links.get(frame.addresses)
-        if link is not None and frame.control & ~POLL not in (Command.SNRM, Command.DISC):
+        if link is not None and frame.control & ~POLL not in _SETTING:
             link.heard = now
             return link.receive(frame.control, frame.information, segmented=frame.segmented)
         try:
