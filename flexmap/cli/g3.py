@@ -12,7 +12,7 @@ from flexmap.cli import output
 from flexmap.cli.g3_plot import PlotLink, PlotNode, draw
 from flexmap.g3.capture import Capture
 from flexmap.g3.phy import BANDS, Modulation
-from flexmap.g3.simulate import PAN_ID, MeterReport, Report, Settings, Simulation, Spread
+from flexmap.g3.simulate import PAN_ID, MeterReport, Report, Settings, Simulation, Spread, spread_of
 from flexmap.model import ConfigurationError
 
 _MODULATIONS = {m.name.lower(): m for m in (Modulation.ROBO, Modulation.DBPSK, Modulation.DQPSK, Modulation.D8PSK)}
@@ -46,6 +46,18 @@ def g3() -> None:
 )
 @click.option("--formed", is_flag=True, help="Begin with a PAN that is formed already, instead of with joins.")
 @click.option(
+    "--switch-on",
+    type=click.FloatRange(0),
+    help="Seconds within which meters are switched on; 0: all at once.  [default: 3 for each, 900 at most]",
+)
+@click.option(
+    "--tone-map-minutes",
+    type=click.IntRange(0, 255),
+    default=10,
+    show_default=True,
+    help="How long a tone map holds (macTMRTTL).",
+)
+@click.option(
     "--parallel", type=click.IntRange(1, 64), default=1, show_default=True, help="Reads under way at a time."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, each meter included.")
@@ -62,6 +74,8 @@ def simulate(  # noqa: PLR0917 (click gives them by name)
     seed: int,
     modulation: str,
     formed: bool,
+    switch_on: float | None,
+    tone_map_minutes: int,
     parallel: int,
     as_json: bool,
     plot: Path | None,
@@ -73,7 +87,16 @@ def simulate(  # noqa: PLR0917 (click gives them by name)
     switched on one after the other, join (scan, LBP, EAP-PSK), and when all are in, or after half of the duration,
     the coordinator reads one after the other: 29 octets asked, 100 answered, behind the MAC header.
     """
-    settings = Settings(meters, BANDS[band], duration, _MODULATIONS[modulation], formed, parallel=parallel)
+    settings = Settings(
+        meters,
+        BANDS[band],
+        duration,
+        _MODULATIONS[modulation],
+        formed,
+        parallel=parallel,
+        switch_on=switch_on,
+        tone_map_minutes=tone_map_minutes,
+    )
     began = time.perf_counter()
     simulation = Simulation(settings, random.Random(seed))  # noqa: S311 (a simulation that can be repeated)
     _run(simulation, pcap)
@@ -105,6 +128,10 @@ def _seconds(spread: Spread | None) -> str:
     return f"{spread.median:.2f} median, {spread.p95:.2f} for 95 %, {spread.least:.2f} to {spread.most:.2f}"
 
 
+def _kinds(shares: dict[str, float]) -> str:
+    return ", ".join(f"{kind} {share:.1%}" for kind, share in shares.items() if share >= 0.0005) or "-"
+
+
 def _show(report: Report, seconds: float) -> None:
     joined = f"{report.joined} of {report.meters}"
     if report.all_joined_at:
@@ -118,7 +145,9 @@ def _show(report: Report, seconds: float) -> None:
         ("reads", f"{report.reads}, {ratio} answered, {report.reads_per_minute:.1f} a minute"),
         ("read, s", _seconds(report.read_seconds)),
         ("read by hops, s", by_hops or "-"),
+        ("rounds, min", _seconds(spread_of(list(report.round_minutes)))),
         ("airtime", f"{report.airtime_joining:.0%} while joining, {report.airtime_polling:.0%} while reading"),
+        *((f"  {phase}", _kinds(shares)) for phase, shares in report.airtime_by_kind.items()),
         ("frames", f"{report.frames}, {report.collisions} receptions collided, {report.losses} lost to noise"),
         ("route discoveries", f"{report.discoveries}, {report.failed_discoveries} without an answer"),
         ("PAN management", ", ".join(f"{name} {count}" for name, count in report.refusals.items()) or "-"),

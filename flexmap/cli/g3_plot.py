@@ -22,6 +22,8 @@ _RING = ((120, 130, 145), (33, 102, 172), (27, 120, 55), (191, 91, 23), (118, 42
 """Colours of nodes by hops: not joined, 1, 2, 3, 4, more."""
 
 Colour = tuple[int, int, int]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 
 class PlotNode(msgspec.Struct, frozen=True):
@@ -91,7 +93,7 @@ def draw(nodes: Sequence[PlotNode], links: Sequence[PlotLink], title: str, subti
     pen = ImageDraw.Draw(image)
     frame = _Frame(nodes)
     places = [frame.place(node) for node in nodes]
-    bold = 6 if len(nodes) <= 150 else 3
+    bold = 6 if len(nodes) <= 150 else 3 if len(nodes) <= 500 else 2
     for link in sorted(links, key=lambda link: (link.route, link.lqi)):
         colour, width = (quality_colour(link.lqi), bold) if link.route else (_FAINT, 2)
         pen.line((*places[link.a], *places[link.b]), fill=colour, width=width)
@@ -99,8 +101,13 @@ def draw(nodes: Sequence[PlotNode], links: Sequence[PlotLink], title: str, subti
     small = ImageFont.load_default(size=12 * _SMOOTH)
     for node, place in sorted(zip(nodes, places, strict=True), key=lambda pair: pair[0].hops == 0):
         _node(pen, node, place, radius)
-        if len(nodes) <= 150 and node.hops != 0:
-            pen.text((place[0], place[1] + radius + 2), node.name, fill=_INK, font=small, anchor="ma")
+    taken = [(x - radius, y - radius, x + radius, y + radius) for x, y in places]
+    for node, (x, y) in zip(nodes, places, strict=True):
+        # Where meters stand close together only some have their names.
+        box = pen.textbbox((x, y + radius + 2), node.name, font=small, anchor="ma")
+        if node.hops != 0 and not any(_overlap(box, other) for other in taken):
+            pen.text((x, y + radius + 2), node.name, fill=_INK, font=small, anchor="ma")
+            taken.append(box)
     large = ImageFont.load_default(size=26 * _SMOOTH)
     middle = ImageFont.load_default(size=15 * _SMOOTH)
     pen.text((MARGIN * _SMOOTH, 22 * _SMOOTH), title, fill=_INK, font=large)
@@ -112,10 +119,14 @@ def draw(nodes: Sequence[PlotNode], links: Sequence[PlotLink], title: str, subti
     return out.getvalue()
 
 
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
 def _node(pen: ImageDraw, node: PlotNode, place: tuple[float, float], radius: float) -> None:
     x, y = place
     if node.hops == 0:
-        r = radius * 1.5
+        r = max(radius * 1.5, 10 * _SMOOTH)
         pen.rectangle((x - r, y - r, x + r, y + r), fill=_INK, outline=_PAPER, width=_SMOOTH)
         return
     fill = _PAPER if node.hops is None else _hop_colour(node.hops)

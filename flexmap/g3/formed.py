@@ -23,7 +23,7 @@ STEADY_LQI = 68
 
 
 def form(medium: Medium, coordinator: Node, devices: Sequence[Node], pan_id: int, key: bytes) -> None:
-    """Make devices members with short addresses from 1 on, and give every node the routes of least cost."""
+    """Make devices members with short addresses from 1 on; give nodes the routes of least cost and tone maps."""
     registered = tuple(
         Registered(device.eui64, FIRST_SHORT_ADDRESS + index, 0.0) for index, device in enumerate(devices)
     )
@@ -32,8 +32,17 @@ def form(medium: Medium, coordinator: Node, devices: Sequence[Node], pan_id: int
         device.boot.resume(Membership(pan_id, entry.short_address, ((0, key),), 0))
     nodes = {node.line: node for node in (coordinator, *devices)}
     towards, cost = _tree(medium, coordinator.line)
-    for port in towards:
+    for port, before in towards.items():
         _routes(port, towards, cost, nodes)
+        _link(medium, port, before, nodes)
+
+
+def _link(medium: Medium, one: Port, other: Port, nodes: dict[Port, Node]) -> None:
+    """Let two neighbours on a route know each other's tone maps, fresh ones as after a round of reads."""
+    there, back = medium.snr(one, other), medium.snr(other, one)
+    if there is not None and back is not None:
+        nodes[one].learn_link(nodes[other].short_address, back, there)
+        nodes[other].learn_link(nodes[one].short_address, there, back)
 
 
 def _tree(medium: Medium, root: Port) -> tuple[dict[Port, Port], dict[Port, int]]:

@@ -32,7 +32,7 @@ from flexmap.g3.interface import (
 from flexmap.g3.line import Place
 from flexmap.g3.medium import Medium, Transmission
 from flexmap.g3.neighbours import Neighbours
-from flexmap.g3.outgoing import Job, Outgoing
+from flexmap.g3.outgoing import Job, Outgoing, Tap
 from flexmap.g3.phy import Modulation
 from flexmap.g3.pib import ATTRIBUTES, COUNTING, IDENTITY, SETTINGS, Counters, MacPib
 from flexmap.g3.segments import MAX_MSDU, Reassembly
@@ -263,6 +263,16 @@ class Mac:
         else:
             raise LocalError(f"{name} cannot be set")
 
+    def watch_traffic(self, tap: Tap) -> None:
+        """Tell of each transmission of this node."""
+        self._outgoing.tap = tap
+
+    def learn_link(self, neighbour: int, snr: float, back: float) -> None:
+        """Know a neighbour and its tone map, as after an exchange: SNR in dB here, and of what is sent at it."""
+        now = self._scheduler.seconds()
+        self._neighbours.heard(neighbour, snr, now)
+        self._neighbours.tone_map(neighbour, self._tone_map(back), now)
+
     # Sending
 
     def _refusal(self, destination: Address, msdu: bytes, *, secured: bool) -> MacStatus | None:
@@ -417,14 +427,15 @@ class Mac:
         """Tell a sender which modulation its frames should come in."""
         if self._outgoing.full() or (secured and not self.security.ready()):
             return
-        response = ToneMapResponse(
-            modulation=min(phy.best_modulation(snr), self.fastest),
-            tone_map=phy.all_tones(self._band),
-            lqi=phy.lqi(snr),
-        )
+        response = self._tone_map(snr)
         head = self._head(FrameKind.COMMAND, source, ack=False)
         octets = command.encode_tone_map_response(response, self._band)
         self._outgoing.submit(Job(head, octets, self._key(source), None, priority=False, secured=secured))
+
+    def _tone_map(self, snr: float) -> ToneMapResponse:
+        """Return the tone map for frames that arrive with this SNR in dB."""
+        modulation = min(phy.best_modulation(snr), self.fastest)
+        return ToneMapResponse(modulation, phy.all_tones(self._band), phy.lqi(snr))
 
     # Scan and beacons
 

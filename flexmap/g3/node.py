@@ -22,6 +22,7 @@ from flexmap.g3.interface import RC_COORD_UNKNOWN, Link, MacUser, Random
 from flexmap.g3.line import Place
 from flexmap.g3.mac import Mac
 from flexmap.g3.medium import Medium, PhyUser, Port
+from flexmap.g3.outgoing import Tap
 from flexmap.g3.pan import AccessList, Psks
 from flexmap.g3.phy import Modulation
 from flexmap.g3.uplink import ways
@@ -258,6 +259,16 @@ class Node:
         """Ask neighbours for no faster modulation than this."""
         if self._mac is not None:
             self._mac.fastest = fastest
+
+    def watch_traffic(self, tap: Tap) -> None:
+        """Tell of each transmission of this node."""
+        if self._mac is not None:
+            self._mac.watch_traffic(tap)
+
+    def learn_link(self, short_address: int, snr: float, back: float) -> None:
+        """Know a neighbour and its tone map, as after an exchange: SNR in dB here, and of what is sent at it."""
+        if self._mac is not None:
+            self._mac.learn_link(short_address, snr, back)
 
     @property
     def short_address(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 
 from flexmap.g3.bootstrap import State
@@ -15,11 +17,13 @@ from flexmap.g3.pan import Psks
 from flexmap.g3.phy import Band, Modulation
 from flexmap.g3.poll import Answerer, Poller, Read
 from flexmap.g3.topology import CABLES, COORDINATOR_SPOT, Spot, network
+from flexmap.g3.traffic import Traffic
 
 PAN_ID = 0x781D
 _COORDINATOR_EUI64 = bytes.fromhex("781d00fffe000000")
 _STEP = 5.0
 """Seconds between looks at who has joined."""
+_EVERY, _ALL_WITHIN = 3.0, 900.0
 _MOST_HOPS = 15
 
 
@@ -40,10 +44,11 @@ class Settings(msgspec.Struct, frozen=True):
     """Reads under way at a time."""
     timeout: float = 20.0
     """Longest wait for a reply."""
-    spread: float = 3.0
-    """Meters are switched on one every so many seconds on average, in any order: hundreds at once would jam the
-    line with beacons and route requests for an hour."""
-    spread_most: float = 900.0
+    switch_on: float | None = None
+    """Meters are switched on at random within so many seconds; 0: all at the same instant, as when the power comes
+    back to a district. ``None``: one every 3 s on average, all within 15 minutes."""
+    tone_map_minutes: int = 10
+    """macTMRTTL of all nodes."""
 
 
 class MeterReport(msgspec.Struct, frozen=True):
@@ -96,6 +101,10 @@ class Report(msgspec.Struct, frozen=True):
     """Share of the time on the air until polling began, all transmissions added (above 1 where feeders send at the
     same time)."""
     airtime_polling: float
+    airtime_by_kind: dict[str, dict[str, float]]
+    """The same shares by ``joining`` and ``polling``, then by kind of frame, the largest first."""
+    round_minutes: tuple[float, ...]
+    """How long each whole round of reads took, every meter once."""
     frames: int
     collisions: int
     losses: int
@@ -133,9 +142,14 @@ class Simulation:
             node.set("adpDefaultCoordRouteEnabled", 1)
             node.set("macBroadcastMaxCWEnable", 1)
         self.poller = Poller(self.coordinator, self.time, settings.request, settings.timeout)
+        self.traffic = Traffic()
+        for node in (self.coordinator, *self.devices):
+            node.watch_traffic(self.traffic.tap)
+            node.set("macTMRTTL", settings.tone_map_minutes)
         self.all_joined_at: float | None = None
         self._polling_from: float | None = None
         self._airtime_before = 0.0
+        self._traffic_before: dict[str, float] = {}
 
     def _device(self, index: int, spot: Spot, psk: bytes) -> Node:
         eui64 = _COORDINATOR_EUI64[:5] + index.to_bytes(3, "big")
@@ -164,7 +178,7 @@ class Simulation:
     def _join(self, limit: float) -> None:
         s = self.settings
         self.coordinator.manager.start(PAN_ID)
-        spread = min(s.spread * s.meters, s.spread_most, limit / 2)
+        spread = min(_EVERY * s.meters, _ALL_WITHIN, limit / 2) if s.switch_on is None else s.switch_on
         for device in self.devices:
             self.time.callLater(spread * self._random.random(), device.boot.start)
         while self.time.seconds() < limit and self.all_joined_at is None:
@@ -176,6 +190,7 @@ class Simulation:
         """Begin to read the meters that have joined."""
         self._polling_from = self.time.seconds()
         self._airtime_before = self.medium.statistics.airtime
+        self._traffic_before = dict(self.traffic.seconds)
         self.poller.start([device.short_address for device in self.joined()], self.settings.parallel)
 
     # The report
@@ -219,6 +234,19 @@ class Simulation:
             y=spot.y,
         )
 
+    def _by_kind(self, began: float, now: float) -> dict[str, dict[str, float]]:
+        """Return shares of the time by phase and kind; acknowledgements are what frames leave of the airtime."""
+        polling = self.medium.statistics.airtime - self._airtime_before
+        phases = {
+            "joining": (self._traffic_before, self._airtime_before, began),
+            "polling": (self.traffic.since(self._traffic_before), polling, now - began),
+        }
+        return {
+            name: _shares({**seconds, "ACK": airtime - sum(seconds.values())}, length)
+            for name, (seconds, airtime, length) in phases.items()
+            if length > 0
+        }
+
     def report(self) -> Report:
         """Return what has come of it until now."""
         by_meter: dict[int, list[Read]] = {}
@@ -249,6 +277,8 @@ class Simulation:
             read_seconds_by_hops=_by_hops(each, by_meter),
             airtime_joining=self._airtime_before / began if began else 0.0,
             airtime_polling=(statistics.airtime - self._airtime_before) / (now - began) if now > began else 0.0,
+            airtime_by_kind=self._by_kind(began, now),
+            round_minutes=_rounds(self.poller.reads, began, len(joins)),
             frames=statistics.frames,
             collisions=statistics.collisions,
             losses=statistics.losses,
@@ -257,6 +287,19 @@ class Simulation:
             refusals={name: n for name, n in self.coordinator.manager.counters.all().items() if n},
             each=each,
         )
+
+
+def _shares(seconds: dict[str, float], length: float) -> dict[str, float]:
+    ordered = sorted(seconds.items(), key=lambda pair: -pair[1])
+    return {kind: spent / length for kind, spent in ordered if spent > 0}
+
+
+def _rounds(reads: list[Read], began: float, meters: int) -> tuple[float, ...]:
+    """Return the minutes of each whole round; without members there is none."""
+    ends = [
+        reads[last].start + (reads[last].seconds or 0.0) for last in range(meters - 1, len(reads), meters or 1)
+    ]
+    return tuple((end - start) / 60 for start, end in pairwise([began, *ends])) if meters else ()
 
 
 def _count(hops: list[int | None]) -> dict[int, int]:

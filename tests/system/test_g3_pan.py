@@ -98,3 +98,24 @@ def test_bad_flags_and_paths(tmp_path):
     assert runner.invoke(cli, ["g3", "simulate", "--band", "arib"]).exit_code == 2
     done = runner.invoke(cli, ["g3", "simulate", "--duration", "2", "--pcap", str(tmp_path / "no" / "such")])
     assert "cannot be written" in str(done.exception)
+
+
+@pytest.mark.parametrize(("meters", "switch_on"), [(300, 0), (500, 900)])
+def test_hundreds_switched_on_together_all_join(meters, switch_on):
+    """Power back in a district at one instant; a roll-out within 15 minutes."""
+    report = json.loads(simulate("--meters", meters, "--switch-on", switch_on, "--duration", 7200, "--json"))
+    assert report["joined"] == meters
+    assert report["all_joined_at"] < 3600
+
+
+def test_a_thousand_meters_with_tone_maps_that_hold_are_read_in_dqpsk_in_six_minutes():
+    """1,000 reads at up to four hops, 2.1 on average; 8 minutes were all at three."""
+    report = json.loads(
+        simulate(
+            *("--meters", 1000, "--duration", 800, "--formed", "--modulation", "dqpsk"),
+            *("--tone-map-minutes", 60, "--json"),
+        )
+    )
+    assert report["answered"] == report["reads"]
+    assert report["round_minutes"][0] < 6.5
+    assert report["read_seconds_by_hops"]["3"] == pytest.approx(0.46, rel=0.10)

@@ -73,3 +73,25 @@ def test_a_meter_out_of_reach_is_reported_as_not_joined(monkeypatch):
 def test_figures():
     assert spread_of([]) is None
     assert spread_of([3.0, 1.0, 2.0]) == simulate.Spread(1.0, 2.0, 3.0, 3.0)
+
+
+def test_airtime_by_kind_adds_up_and_rounds_are_told():
+    report = run(20, 900)
+    joining, polling = report.airtime_by_kind["joining"], report.airtime_by_kind["polling"]
+    assert sum(joining.values()) == pytest.approx(report.airtime_joining)
+    assert sum(polling.values()) == pytest.approx(report.airtime_polling)
+    assert joining["LBP exchange"] > joining["RREP"] > 0
+    assert next(iter(polling)) == "data"
+    assert len(report.round_minutes) == report.reads // 20
+    assert sum(report.round_minutes) == pytest.approx((report.seconds - report.all_joined_at) / 60, abs=1)
+
+
+def test_sixty_meters_switched_on_at_the_same_instant_join():
+    report = run(60, 2400, switch_on=0.0)
+    assert report.joined == 60
+
+
+def test_tone_maps_that_hold_keep_a_round_fast():
+    """They expire after macTMRTTL: reads of a meter that come later than that go in ROBO again."""
+    short, long = (run(60, 900, formed=True, tone_map_minutes=minutes) for minutes in (0, 60))
+    assert short.round_minutes[-1] > 1.5 * long.round_minutes[-1]
