@@ -46,7 +46,9 @@ class Bench:
         pan.attach(self.core)
         self.told = []
         self.reader = Reader("c", Reactor(self.time), self.told.append)
-        self.link = Link(Reactor(self.time), 0, self.reader.began, self.reader.ended, lambda _: None)
+        self.link = Link(
+            Reactor(self.time), 0, self.reader.began, lambda _cause: self.reader.ended(), lambda _: None
+        )
         self.wire = Wire(self.link, self, self.core)
 
     def run(self, seconds):
