@@ -187,7 +187,8 @@ class Gate:
 
     def _make_room(self) -> bool:
         now = self._reactor.seconds()
-        for talk, since in list(self._unproven.items()):
+        while self._unproven:
+            talk, since = next(iter(self._unproven.items()))
             if now - since < GRACE:
                 return False
             del self._unproven[talk]
