@@ -4,10 +4,13 @@ import contextlib
 import os
 import random
 import re
+import select
 import socket
 import struct
 import subprocess
+import threading
 import time
+import tty
 from pathlib import Path
 
 import pytest
@@ -46,7 +49,7 @@ listen = "127.0.0.1:{wrapper}"
 
 
 class Site:
-    def __init__(self, folder):
+    def __init__(self, folder, listeners=LISTENERS):
         self.folder = folder
         mms, dlms, web, self.hdlc, self.wrapper = free_ports(5)
         config = folder / "site.toml"
@@ -58,7 +61,7 @@ class Site:
             text = re.sub(
                 rf'(\[{section}\].*?listen = ")[^"]*', rf"\g<1>127.0.0.1:{port}", text, count=1, flags=re.DOTALL
             )
-        config.write_text(text + LISTENERS.format(hdlc=self.hdlc, wrapper=self.wrapper))
+        config.write_text(text + listeners.format(hdlc=self.hdlc, wrapper=self.wrapper))
         secrets = next(path for path in folder.glob("*.toml") if path != config).read_text()
         self.keys = tuple(
             bytes.fromhex(re.search(rf'\[reader\].*?{name}_key = "(\w+)"', secrets, re.DOTALL)[1])
@@ -67,12 +70,12 @@ class Site:
         self.password = re.search(r'\[reader-lls\]\s*password = "([^"]+)"', secrets)[1].encode()
         self.gateway = Gateway(folder, "serve", config, command="serve", ports=(mms, dlms, web))
 
-    def wait(self):
+    def wait(self, *, healthy=True):
         end = time.monotonic() + 40
         while time.monotonic() < end:
             assert self.gateway.process.poll() is None, self.gateway.text()
             with contextlib.suppress(OSError):
-                if self.gateway.health()["healthy"]:
+                if self.gateway.health()["healthy"] is healthy:
                     return self
             time.sleep(0.1)
         raise AssertionError(self.gateway.text())
@@ -162,6 +165,63 @@ def test_flexmap_reads_over_hdlc_what_it_reads_over_the_wrapper(site):
     wrong = flexmap("read", f"{dlms.replace('dlms', 'hdlc')}/{SAP}", *who)
     assert wrong.returncode == 1
     assert "hdlc://" in wrong.stderr
+
+
+class Adapter:
+    """A serial adapter under a name that stays, plugged in and out."""
+
+    def __init__(self, name):
+        self.name, self.far, self._descriptors = name, name.with_name("far"), []
+
+    def plug(self):
+        ends = [os.openpty() for _ in range(2)]
+        for path, (_, slave) in zip((self.name, self.far), ends, strict=True):
+            tty.setraw(slave)
+            path.unlink(missing_ok=True)
+            path.symlink_to(os.ttyname(slave))
+        self._masters = [master for master, _ in ends]
+        self._descriptors = [descriptor for pair in ends for descriptor in pair]
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._carry, args=(self._masters, self._end), daemon=True)
+        self._thread.start()
+
+    def _carry(self, masters, end):
+        while not end.is_set():
+            for master in select.select(masters, [], [], 0.05)[0]:
+                os.write(masters[1 - masters.index(master)], os.read(master, 4096))
+
+    def unplug(self):
+        self._end.set()
+        self._thread.join(5)
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+
+def test_a_serial_line_that_was_unplugged_is_served_again(tmp_path):
+    adapter = Adapter(tmp_path / "ttyUSB7")
+    adapter.plug()
+    listener = f"""
+[[dlms.listener]]
+transport = "hdlc-serial"
+port = "serial:{adapter.name}?baud=9600"
+"""
+    site = Site(tmp_path, listener)
+    try:
+        site.wait()
+        with gurux(site, str(adapter.far)) as meter:
+            assert meter.get(3, ENERGY, 2) > 0
+        adapter.unplug()
+        site.wait(healthy=False)
+        adapter.plug()
+        site.wait()
+        with gurux(site, str(adapter.far)) as meter:
+            assert meter.get(3, ENERGY, 2) > 0
+            meter.close()
+        assert "ttyUSB7 has gone" in site.gateway.text()
+        assert "ttyUSB7 is back" in site.gateway.text()
+    finally:
+        site.gateway.close()
+        adapter.unplug()
 
 
 def frames_of(octets):
