@@ -617,6 +617,16 @@ def test_our_client_survives_any_answers(answers):
 # --- hostile lines
 
 
+@given(st.lists(st.binary(max_size=80) | st.just(encode(b"\x22\x21\x07", SNRM)) | st.just(b"~"), max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_any_stream(chunks):
+    line, _ = open_line(lambda: 1.0)
+    for chunk in chunks:
+        octets = line.receive(chunk)
+        assert len(frames_of(octets)) == octets.count(encode(b"\x07\x22\x21", Command.UA | POLL)[3:7])
+    assert len(line._splitter._octets) < 2200
+
+
 def test_20000_mutated_frames(clock):
     """Broken frames, and unbroken ones with broken content: only valid frames come back, memory is flat."""
     chance = random.Random(20260202)
