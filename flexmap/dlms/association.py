@@ -52,10 +52,11 @@ class Association:
 
     __slots__ = (
         "_context",
+        "_control",
         "_global",
         "_initial",
         "_late",
-        "_layers",
+        "_layer",
         "_least",
         "_lookup",
         "_narrow",
@@ -107,7 +108,9 @@ class Association:
         self._least = self._policy & AUTHENTICATED_ENCRYPTED | AUTHENTICATED
         self._global: Ciphering | None = None if signed else protection.ciphering
         """What nearly all requests are ciphered with; ``None`` where each must be looked at."""
-        self._layers: dict[int, CipheredLayer] = {}
+        self._layer: CipheredLayer | None = None
+        """What a response gets to a request of ``_control``."""
+        self._control = 0
 
     def _protected(self, apdu: bytes) -> bytes:
         protection = self._protection
@@ -119,7 +122,7 @@ class Association:
         try:
             service = GLOBAL.get(apdu[0])
             if service is not None and self._global is not None:
-                return self._common(self._global, protection.title, service, apdu)
+                return self._common(self._global, protection, service, apdu)
             return self._uncommon(protection.open(apdu, self._policy))
         except CounterError as error:
             report_failure(self._report, error)
@@ -132,17 +135,16 @@ class Association:
             report_failure(self._report, error)
             return _NOT_ALLOWED if bare else _NOT_DECIPHERED
 
-    def _common(self, ciphering: Ciphering, title: bytes, service: int, apdu: bytes) -> bytes:
+    def _common(self, ciphering: Ciphering, protection: Protection, service: int, apdu: bytes) -> bytes:
         """Answer a request that is ciphered with the global key under a tag of its service."""
         short = len(apdu) > 1 and apdu[1] == len(apdu) - 2 < 0x80
-        control, plain = ciphering.unprotect(title, apdu[2:] if short else _body(apdu), self._least)
+        control, plain = ciphering.unprotect(protection.title, apdu[2:] if short else _body(apdu), self._least)
         if not plain or plain[0] != service:
             raise SecurityError("a ciphered APDU carries another service than its tag says")
-        layer = self._layers.get(control)
-        if layer is None:
-            profile = self._profile
-            further = profile.response_policy & AUTHENTICATED_ENCRYPTED if profile else 0
-            layer = self._layers[control] = CipheredLayer(ciphering, control | further)
+        layer = self._layer
+        if layer is None or control != self._control:
+            layer, self._control = protection.common_layer(control), control
+            self._layer = layer
         if self._narrow:
             self._set_room(SERVICE_ROOM)
         services = self._services

@@ -18,7 +18,7 @@ import msgspec
 
 from flexmap.dlms import axdr
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
-from flexmap.dlms.profile import AUTHENTICATED, ClientProfile, Role
+from flexmap.dlms.profile import AUTHENTICATED, ClientProfile, Grant, Role
 from flexmap.dlms.security import SIGNED
 from flexmap.dlms.selection import Selection
 from flexmap.model.error import ConfigurationError, RemoteError
@@ -167,7 +167,7 @@ class Schema:
         self._slots: dict[bytes, int] = {}
         self._attributes: dict[bytes, Attribute] = {}
         self._classes: dict[bytes, set[int]] = {}
-        self._views: dict[Role, View] = {}
+        self._views: dict[tuple[Role, tuple[Grant, ...]], View] = {}
         for definition in self.objects:
             self._add(definition)
 
@@ -198,21 +198,22 @@ class Schema:
         """Return the attribute that nine octets name."""
         return self._attributes.get(key)
 
-    def view(self, role: Role) -> View:
-        """Return what that role may do; made once per role."""
-        view = self._views.get(role)
+    def view(self, role: Role, scope: tuple[Grant, ...] = ()) -> View:
+        """Return what that role may do, within a scope; made once for each pair."""
+        view = self._views.get((role, scope))
         if view is None:
-            view = self._views[role] = self._make_view(role)
+            view = self._views[role, scope] = self._make_view(role, scope)
         return view
 
-    def _make_view(self, role: Role) -> View:
+    def _make_view(self, role: Role, scope: tuple[Grant, ...]) -> View:
         readable: dict[bytes, Any] = {}
         writable: set[bytes] = set()
         executable: set[bytes] = set()
         guards: dict[bytes, int] = {}
         method_guards: dict[bytes, int] = {}
         elements: list[bytes] = []
-        for definition in self.objects:
+        for whole in self.objects:
+            definition = _within(whole, scope) if scope else whole
             keyed = [
                 (attribute_key(definition.class_id, definition.logical_name, a.index), a)
                 for a in definition.attributes
@@ -283,6 +284,23 @@ def _with_logical_name(definition: ObjectDefinition) -> ObjectDefinition:
         readers |= attribute.read
     name = Attribute(1, read=readers, value=axdr.octet_string(definition.logical_name))
     return msgspec.structs.replace(definition, attributes=(name, *definition.attributes))
+
+
+def _within(definition: ObjectDefinition, scope: tuple[Grant, ...]) -> ObjectDefinition:
+    """Return what a scope leaves of an object; its association is every client's."""
+    if definition.class_id == _ASSOCIATION:
+        return definition
+    grants = [grant for grant in scope if grant.logical_name == definition.logical_name]
+    whole = any(not grant.attribute and not grant.method for grant in grants)
+    attributes = {grant.attribute for grant in grants if grant.attribute}
+    methods = {grant.method for grant in grants if grant.method}
+    if whole:
+        return definition
+    return msgspec.structs.replace(
+        definition,
+        attributes=tuple(a for a in definition.attributes if a.index in attributes or (grants and a.index == 1)),
+        methods=tuple(m for m in definition.methods if m.index in methods),
+    )
 
 
 def _attribute_mode(attribute: Attribute, role: Role, *, bits: bool) -> int:

@@ -156,7 +156,7 @@ class Opening:
     ) -> tuple[Services, Association]:
         client, lookup = self._client, self._shared.lookup
         context.policy = client.policy | initial
-        view = self._device.schema.view(client.role)
+        view = self._device.schema.view(client.role, client.scope)
         context.object_list = view.object_list
         room = context.max_send - (0 if protection is None else SERVICE_ROOM)
         services = Services(self._device, view, client, context, limits=self._limits, room=room)

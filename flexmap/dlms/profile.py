@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +32,16 @@ EVERYONE = Role.PUBLIC | Role.READER | Role.MANAGEMENT
 AUTHENTICATED = Role.READER | Role.MANAGEMENT
 
 
+class Grant(NamedTuple):
+    """What a client may use: an object, or of it one attribute or one method."""
+
+    logical_name: bytes
+    attribute: int = 0
+    """0: all attributes, unless a method is named."""
+    method: int = 0
+    """0: all methods, unless an attribute is named."""
+
+
 class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
     """One client SAP: its rights and how it proves itself."""
 
@@ -50,6 +61,8 @@ class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
     """The client's public key for signatures, ``x ‖ y``; needed for HLS_ECDSA and for signed APDUs."""
     agreement_key: bytes = b""
     """The client's public key for key agreement, ``x ‖ y``; needed to answer with an agreed key."""
+    scope: tuple[Grant, ...] = ()
+    """All that there is for this client, within the rights of its role; empty: all that its role may use."""
     policy: int = 0
     """Protection every request must have: security.AUTHENTICATED, ENCRYPTED, both, or 0; SIGNED too.
 

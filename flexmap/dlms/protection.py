@@ -68,6 +68,8 @@ class CipheredLayer:
     The general form takes the place of the other where ``general`` says so or a response has no ciphered tag.
     """
 
+    __slots__ = ("_control", "_general", "_protect", "_tags", "room")
+
     def __init__(
         self, ciphering: Ciphering, control: int, *, dedicated: bool = False, general: bool = False
     ) -> None:
@@ -153,10 +155,26 @@ class Shared(msgspec.Struct, frozen=True):
     random: Callable[[int], bytes]
     lookup: Callable[[int], ClientProfile | None]
     """Gives the client of a SAP as it now is."""
+    layers: dict[tuple[int, int], CipheredLayer] = {}
+    """What responses under global keys get, by ciphering and security control: the same for all associations."""
 
 
 class Protection:
     """The keys of one association on the server's side."""
+
+    __slots__ = (
+        "_counters",
+        "_layers",
+        "_make",
+        "_random",
+        "_server_title",
+        "_setups",
+        "_suite",
+        "ciphering",
+        "client",
+        "dedicated",
+        "title",
+    )
 
     def __init__(self, client: ClientProfile, title: bytes, shared: Shared) -> None:
         self.title = title
@@ -167,8 +185,20 @@ class Protection:
         self._setups = shared.setups
         self._counters = shared.counters
         self._random = shared.random
+        self._layers = shared.layers
         self._suite = SUITES[client.suite]
         self.use(client)
+
+    def common_layer(self, control: int) -> CipheredLayer:
+        """Return what responses under the global key get that answer requests of that security control."""
+        return self._layer(self._cipher(dedicated=False), self._answered(control))
+
+    def _layer(self, ciphering: Ciphering, control: int) -> CipheredLayer:
+        key = (id(ciphering), control)
+        layer = self._layers.get(key)
+        if layer is None:
+            layer = self._layers[key] = CipheredLayer(ciphering, control)
+        return layer
 
     def use(self, client: ClientProfile) -> None:
         """Take the keys of the client as it now is."""

@@ -14,7 +14,7 @@ from flexmap.dlms.profile import ClientProfile, Role
 from flexmap.dlms.setup import policy_bits, policy_of
 from flexmap.gateway import identity as identities
 from flexmap.gateway import secrets as files
-from flexmap.gateway.config import Config, DlmsClient
+from flexmap.gateway.config import Config, DlmsClient, parse_grant
 from flexmap.gateway.secrets import Secret
 from flexmap.model import ConfigurationError, LocalError
 
@@ -57,6 +57,7 @@ def client_profile(
         next_keys=secret.next_keys(client.suite),
         signing_key=signing.point if signing else b"",
         agreement_key=agreement.point if agreement else b"",
+        scope=tuple(parse_grant(text, f"client '{client.name}'") for text in client.only),
         policy=request,
         response_policy=response,
         system_title=title or None,

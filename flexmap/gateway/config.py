@@ -13,10 +13,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from flexmap.dlms.profile import Grant
 from flexmap.gateway.dlms_listeners import MOST_LISTENERS, DlmsListener, HdlcSerial, parse_terminal
 from flexmap.mapping.table import behind, load_builtin, load_channels, load_products
 from flexmap.mapping.table import load as load_table
-from flexmap.model import ConfigurationError, Direction, Meter, MeterType, Site
+from flexmap.model import ConfigurationError, Direction, LocalError, Meter, MeterType, Site, obis
 from flexmap.sources.concentrator.port import parse_port
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -59,6 +60,23 @@ def parse_endpoint(text: str, where: str) -> Endpoint:
         remedy = "write an IP address and a port from 0 to 65535, such as 127.0.0.1:4059"
         raise ConfigurationError(f"'{text}' is not HOST:PORT", where=where, remedy=remedy)
     return Endpoint("127.0.0.1" if host == "localhost" else host, number)
+
+
+_GRANT = re.compile(r"([^;]+)(?:;(m?)(\d{1,2}))?")
+
+
+def parse_grant(text: str, where: str) -> Grant:
+    """Return the object, attribute or method of ``OBIS``, ``OBIS;2`` or ``OBIS;m1``."""
+    match = _GRANT.fullmatch(text)
+    try:
+        name = obis.parse(match[1] if match else "")
+    except LocalError:
+        name = b""
+    number = int(match[3] or 0) if match else 0
+    if not match or not name or (match[3] and not number):
+        remedy = "write an object as 1-0:1.8.0, its attribute 2 as 1-0:1.8.0;2, its method 1 as 0-0:96.3.10;m1"
+        raise ConfigurationError(f"'{text}' names no object, attribute or method", where=where, remedy=remedy)
+    return Grant(name, method=number) if match[2] else Grant(name, number)
 
 
 class _Listening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,6 +135,8 @@ class DlmsClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What must be signed."""
     system_title: str = ""
     """The only one let in, eight octets in hexadecimal; empty: any that holds the keys."""
+    only: tuple[str, ...] = ()
+    """Objects (OBIS), attributes (OBIS;2), methods (OBIS;m1) that there are for it; empty: all."""
     pre_established: bool = False
     """Associations are open without being asked for."""
 
@@ -413,6 +433,8 @@ class _Check:
             raise self._error(
                 f"{entry} sap", f"{client.sap} is not a client address", f"take one from 1 to {LAST_SAP}"
             )
+        for text in client.only:
+            parse_grant(text, f"{self._path}: {entry} only")
         self._client_proof(client, entry)
         self._client_title(client, entry)
 

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 from cryptography import x509
 from dlms_secure import SECRET, all_clients, identity, keys_of, private_of, profile_of, public_of, sap_of
-from dlms_toy import CLIENT_TITLE, ENERGY, TITLE, toy_schema
+from dlms_toy import BREAKER, CLIENT_TITLE, ENERGY, TITLE, toy_schema
 from test_dlms_protection import NOTE, SET_NOTE, note_of, secure_line, secure_server
 
 from flexmap.dlms import axdr, certificates, classes, setup, suite
@@ -15,7 +15,7 @@ from flexmap.dlms.certificates import CertificateError, Entity
 from flexmap.dlms.client import AssociationError, ExceptionResponseError
 from flexmap.dlms.identity import Identity, Use
 from flexmap.dlms.objects import ASSOCIATION_LN, Schema
-from flexmap.dlms.profile import EventKind, Role, Threat
+from flexmap.dlms.profile import EventKind, Grant, Role, Threat
 from flexmap.dlms.security import AUTHENTICATED, AUTHENTICATED_ENCRYPTED, SIGNED, Ciphering, MemoryCounterStore
 from flexmap.dlms.suite import SUITES
 from flexmap.model import LocalError
@@ -407,3 +407,28 @@ def test_an_attribute_can_ask_for_protection():
             with pytest.raises(Exception, match="read-write-denied"):
                 meter.get(1, NOTE, 2)
     assert sap_of(Mechanism.HLS_SHA256, 0) in server.clients
+
+
+def test_a_client_can_be_left_single_objects_attributes_and_methods():
+    scope = (Grant(ENERGY, 2), Grant(NOTE), Grant(BREAKER, method=2))
+    server, _, _ = secure_server([profile_of(Mechanism.HLS_SHA256, 0, scope=scope), *all_clients_but(160)])
+    meter = secure_line(server, Mechanism.HLS_SHA256, 0)
+    meter.connect()
+    listed = {
+        (class_id, name): tuple([right[0] for right in rights if right[1]] for rights in access)
+        for class_id, _, name, access in meter.get(15, ASSOCIATION_LN, 2)
+    }
+    association = listed.pop((15, ASSOCIATION_LN))
+    assert association[0][:3] == [1, 2, 3]
+    assert listed == {(3, ENERGY): ([1, 2], []), (1, NOTE): ([1, 2], []), (70, BREAKER): ([1], [2])}
+    assert meter.get(3, ENERGY, 2) == 123456
+    meter.set(1, NOTE, 2, axdr.octet_string(b"may"))
+    assert meter.action(70, BREAKER, 2, axdr.encode("integer", 0)).result == ActionResult.SUCCESS
+    for refused in ((3, ENERGY, 3), (70, BREAKER, 2), (8, classes.CLOCK_LN, 2), (64, LN, 2)):
+        with pytest.raises(Exception, match="read-write-denied"):
+            meter.get(*refused)
+    for denied in ((70, BREAKER, 1), (64, LN, 1)):
+        assert meter.action(*denied, axdr.encode("integer", 0)).result == ActionResult.READ_WRITE_DENIED
+    other = secure_line(server, Mechanism.HLS_SHA256, 1)
+    other.connect()
+    assert other.get(3, ENERGY, 3) == (0, 30)

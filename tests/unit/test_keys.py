@@ -15,6 +15,7 @@ from flexmap.cli.main import cli
 from flexmap.cli.target import credentials
 from flexmap.dlms import certificates, suite
 from flexmap.dlms.identity import Identity, Use
+from flexmap.dlms.profile import Grant
 from flexmap.dlms.security import AUTHENTICATED, AUTHENTICATED_ENCRYPTED, SIGNED, Keys
 from flexmap.dlms.suite import SUITES
 from flexmap.gateway import config as configuration
@@ -140,6 +141,11 @@ def test_what_the_files_say_is_what_the_server_gets(site):
     assert signer.signing_key == suite.public_of(SUITES[1], private)
     assert signer.agreement_key == b""
     assert clients["old"].keys is None
+    edited(site, "sap = 4", 'sap = 4\nonly = ["1-0:1.8.0", "0-0:96.3.10;2", "0-0:96.3.10;m1"]')
+    config = configuration.load(site)
+    old = next(c for c in dlms_settings(config, secrets.load(config)).clients if c.name == "old")
+    energy, breaker = bytes((1, 0, 1, 8, 0, 255)), bytes((0, 0, 96, 3, 10, 255))
+    assert old.scope == (Grant(energy), Grant(breaker, 2), Grant(breaker, method=1))
 
 
 @pytest.mark.parametrize(
@@ -150,6 +156,8 @@ def test_what_the_files_say_is_what_the_server_gets(site):
         ({TITLE: "4D4D"}, "not eight octets"),
         ({'"hls-ecdsa"\naccess': '"none"\naccess'}, "without authentication"),
         ({'"hls-md5"': '"hls-md6"'}, "Invalid enum value"),
+        ({"sap = 4": 'sap = 4\nonly = ["1-0:1.8"]'}, "names no object, attribute or method"),
+        ({"sap = 4": 'sap = 4\nonly = ["1-0:1.8.0;m0"]'}, "names no object, attribute or method"),
         ({"sap = 4": "sap = 4\npre_established = true"}, "without authentication"),
     ],
 )
