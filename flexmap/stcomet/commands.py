@@ -28,6 +28,8 @@ from flexmap.stcomet.requests import Reply
 
 VERSION = 1
 """Of the commands and of the form of replies."""
+FEW = 60
+"""Records whose reply comes as soon as one of a single frame, or nearly so."""
 OPEN = {("SYS", "VERSION"), ("SYS", "ECHO"), ("SYS", "CHALLENGE"), ("SYS", "LOGIN")}
 """Commands, besides HELP, that a session may give before it has logged in."""
 
@@ -141,10 +143,11 @@ def _get_data_stream(call: Call) -> None:
 
 def _read(call: Call) -> None:
     origin, start, count = Origin(call.number(1)), call.number(2), call.number(3)
-    bulk = origin is not Origin.LATEST
+    alone = origin is Origin.LATEST
+    bulk = not alone and count > FEW
 
     def build(number: int) -> ReadRequest:
-        return ReadRequest(number, origin, start, count, payload.DATAGRAM if bulk else payload.ROBO_FRAME)
+        return ReadRequest(number, origin, start, count, payload.ROBO_FRAME if alone else payload.DATAGRAM)
 
     def done(reply: Reply) -> None:
         if isinstance(reply, Records):

@@ -42,6 +42,11 @@ class EventLogs:
         if known is None or known & 0xFFFF != low:
             self._behind.setdefault(meter)
 
+    @property
+    def reading(self) -> bool:
+        """Whether a log is being read."""
+        return self._asked is not None
+
     def next(self, *, all_logs: bool) -> tuple[str, int] | None:
         """Return the meter whose log to read, and from which number on; None while one is read, or none is behind.
 

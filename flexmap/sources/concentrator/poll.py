@@ -14,6 +14,8 @@ import msgspec
 
 SHORT = 120
 """Seconds that a turn fetches at most together with the latest record."""
+SPARE = 10
+"""Seconds that a meter's clock may be ahead without a record being left for the next turn."""
 BULK = 900
 """Records of one bulk read: some 2 kB, or what one reply holds."""
 SILENT_FROM = 2
@@ -119,11 +121,11 @@ class Planner:
         return sum(hole.stop - hole.start for meter in self._meters.values() for hole in meter.holes)
 
     def catching_up(self, now: float) -> bool:
-        """Return whether a meter that is not silent has yet to give its latest record: all else can wait.
+        """Return whether a meter that is not silent has yet to answer since the line is there: all else can wait.
 
-        One that has answered counts no more: its clock may be far behind.
+        One that has answered counts no more, however old its record is: its clock may be far behind.
         """
-        return any(_behind(m, now) and not m.met and not m.failures for m in self._meters.values())
+        return any(m.due <= now and not m.met and not m.failures for m in self._meters.values())
 
     def take_gaps(self) -> list[Gap]:
         """Return the gaps that have turned out to stay, since the last call."""
@@ -150,7 +152,8 @@ class Planner:
         meter.busy = True
         if behind or meter.newest is None:
             return Read(name, Turn.LATEST)
-        return Read(name, Turn.FOLLOWING, meter.newest + 1, SHORT)
+        # As many as there can be: the concentrator waits longer for a reply of many.
+        return Read(name, Turn.FOLLOWING, meter.newest + 1, min(int(now) - meter.newest + SPARE, SHORT))
 
     def wait(self, now: float) -> float:
         """Return how many seconds until something may be due."""

@@ -260,7 +260,7 @@ class ConcentratorSource:
         now = self._clock.seconds()
         catching_up = self._planner.catching_up(now)
         self._events_turn(all_logs=not catching_up)
-        if not catching_up:
+        if not catching_up and not self._events.reading:
             self._clock_turn(now)
         while self._running < ABREAST:
             read = self._planner.next(now)
