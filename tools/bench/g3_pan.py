@@ -2,8 +2,8 @@
 
     python tools/bench/g3_pan.py [--duration 1200] [--parallel 1] [100 300 1000 3000]
 
-Every size runs in a process of its own; the PAN is formed already, so what is measured is polling. Speed and cost are
-of processor time (one core); "to the first" is the cost of a frame against that of the first size.
+Every size runs in a process of its own; the PAN is formed already, so what is measured is polling. Speed and cost
+are of processor time (one core); "to the first" is the cost of a frame against that of the first size.
 """
 
 import argparse
