@@ -154,7 +154,7 @@ def _read(call: Call) -> None:
             call.answer.data(**mnsh.hex_fields(payload.encode(reply)))
             call.answer.ok()
 
-    call.ask(call.meter(), build, done, bulk=bulk, priority=not bulk)
+    call.ask(call.meter(), build, done, bulk=bulk, priority=alone)
 
 
 def _events(call: Call) -> None:
