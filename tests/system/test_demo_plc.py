@@ -180,7 +180,7 @@ def test_kill_of_the_concentrator_is_healed_and_no_second_is_missing(tmp_path):
             terminal.close()
             time.sleep(8)
         now = time.time()
-        until(lambda: all(second > now for second in newest(running)), 30)
+        until(lambda: all(second > now + 1 for second in newest(running)), 60)
         for poller in pollers:
             poller.done.set()
             poller.join(5)
@@ -191,17 +191,16 @@ def test_kill_of_the_concentrator_is_healed_and_no_second_is_missing(tmp_path):
     for meter in site.meters:
         seconds = [sample.time // 1000 for sample in store.samples(meter.id)]
         assert seconds == list(range(seconds[0], seconds[-1] + 1)), meter.id
-        assert seconds[-1] > now - 20
+        assert seconds[-1] > now
     store.close()
 
 
 def newest(running):
-    """Times of the last samples on MMS, in seconds."""
+    """Times of the last samples of all meters on MMS, in seconds."""
+    names = [f"FLEXGWSM{number:04d}/MMXN1.Vol" for number in (1, 2, 3)]
     try:
         with MmsClient.open("127.0.0.1", running.mms) as client:
-            return [
-                reading.time / 1000 for reading in client.read(["FLEXGWSM0001/MMXN1.Vol", "FLEXGWSUB1/MMXU1.Hz"])
-            ]
+            return [reading.time / 1000 for reading in client.read([*names, "FLEXGWSUB1/MMXU1.Hz"])]
     except RemoteError:
         return [0]
 
