@@ -256,11 +256,13 @@ class Adp:
 
     def _deliver(self, indication: MacIndication, originator: Address, final: int, payload: bytes) -> None:
         if originator == COORDINATOR and indication.secured:
-            self.uplink.heard()
             self.on_coordinator()
         if payload[0] == sixlowpan.DISPATCH_ESC:
             self._command(indication, originator, payload)
             return
+        if originator == COORDINATOR and indication.secured:
+            # A packet, which wants an answer: not LBP, which an agent passes on in the crowd of a join.
+            self.uplink.heard()
         link = self._link(originator, final)
         if sixlowpan.is_fragment(payload):
             packet = self._reassembler.add(payload, link)

@@ -576,3 +576,16 @@ def test_mutated_frames_do_not_stop_a_node():
         net.send(sender, 1, b"alive")
     net.run(120)
     assert net.payloads(1)[-2:] == [b"alive", b"alive"]
+
+
+def test_a_node_is_being_read_when_packets_come_not_when_it_is_an_agent():
+    net = line(2)
+    node = net.nodes[1]
+    node.joined([Way(0, 4)])
+    net.run(6)
+    net.nodes[0].send_lbp(1, b"\xa0\x00" + bytes(8) + b"EAP", lambda _status: None)
+    net.run(2)
+    assert not node.uplink._heard
+    net.send(0, 1, b"read")
+    net.run(2)
+    assert node.uplink._heard
