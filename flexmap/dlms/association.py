@@ -15,6 +15,7 @@ from flexmap.dlms.protection import GLOBAL, SERVICE_ROOM, CipheredLayer, Opened,
 from flexmap.dlms.security import (
     AUTHENTICATED,
     AUTHENTICATED_ENCRYPTED,
+    BROADCAST_KEY,
     SIGNED,
     Ciphering,
     CounterError,
@@ -137,8 +138,11 @@ class Association:
 
     def _common(self, ciphering: Ciphering, protection: Protection, service: int, apdu: bytes) -> bytes:
         """Answer a request that is ciphered with the global key under a tag of its service."""
-        short = len(apdu) > 1 and apdu[1] == len(apdu) - 2 < 0x80
-        control, plain = ciphering.unprotect(protection.title, apdu[2:] if short else _body(apdu), self._least)
+        short = len(apdu) > 2 and apdu[1] == len(apdu) - 2 < 0x80
+        body = apdu[2:] if short else _body(apdu)
+        if body[:1] and body[0] & BROADCAST_KEY:
+            return self._uncommon(protection.open(apdu, self._policy))
+        control, plain = ciphering.unprotect(protection.title, body, self._least)
         if not plain or plain[0] != service:
             raise SecurityError("a ciphered APDU carries another service than its tag says")
         layer = self._layer
@@ -157,6 +161,8 @@ class Association:
         return b""
 
     def _uncommon(self, opened: Opened) -> bytes:
+        if opened.broadcast and not _unconfirmed(opened.plain):
+            raise SecurityError("the broadcast key is for unconfirmed requests alone")
         room = sum(layer.room for layer in opened.layers)
         if not self._set_room(room):
             return _TOO_LONG
@@ -164,7 +170,7 @@ class Association:
         services.applied = opened.applied
         response = services.respond(opened.plain)
         if response:
-            return opened.wrap(response)
+            return b"" if opened.broadcast else opened.wrap(response)
         if services.waiting and self._late is None:
             self._late = opened.wrap
         return b""
@@ -198,6 +204,8 @@ class Association:
         information = b""
         if self._protection is not None and request.user_information:
             opened = self._protection.open(request.user_information, self._policy & ~SIGNED | AUTHENTICATED)
+            if opened.broadcast:
+                raise SecurityError("the broadcast key ends no association")
             response = pdu.InitiateResponse(
                 conformance=self._context.conformance, max_pdu=self._context.max_receive
             )
@@ -210,6 +218,11 @@ class Association:
         self._services.close()
         if self._protection is not None:
             self._protection.record()
+
+
+def _unconfirmed(apdu: bytes) -> bool:
+    """Tell whether a SET or ACTION asks for no response (service class in invoke-id-and-priority)."""
+    return len(apdu) > 2 and apdu[0] in (Tag.SET_REQUEST, Tag.ACTION_REQUEST) and not apdu[2] & 0x40
 
 
 _PROTECTED = frozenset(GLOBAL) | {

@@ -114,7 +114,7 @@ class Opening:
         if aarq.user_information[:1] == bytes((Tag.INITIATE_REQUEST,)) or len(title) != 8:
             return False
         trial = msgspec.structs.replace(
-            self._shared, ciphering=lambda _: Ciphering(keys, self._shared.title, ShortLivedCounterStore())
+            self._shared, ciphering=lambda *_: Ciphering(keys, self._shared.title, ShortLivedCounterStore())
         )
         try:
             Protection(client, title, trial).open(aarq.user_information, 0)
@@ -239,7 +239,10 @@ class Opening:
         """Return the initiate request without its layers; a signature is asked of services only."""
         required = self._client.policy & ~SIGNED
         if protection is not None:
-            return protection.open(octets, required)
+            opened = protection.open(octets, required)
+            if opened.broadcast:
+                raise SecurityError("the broadcast key opens no association")
+            return opened
         if octets[:1] != bytes((Tag.INITIATE_REQUEST,)):
             raise AxdrError("a ciphered initiate request in an application context without ciphering")
         return Opened(0, octets, ())
@@ -251,7 +254,7 @@ class Opening:
         if client.mechanism in WITH_SECRET:
             return SecretProof(client.mechanism, client.secret)
         if client.mechanism == Mechanism.HLS_GMAC and client.keys is not None:
-            return GmacProof(shared.ciphering(client.keys))
+            return GmacProof(shared.ciphering(client.keys, False))
         private = shared.setups.identity.keys.get((Use.SIGNING, client.suite))
         if private is None:
             raise LocalError(f"the server has no signing key of suite {client.suite}")
@@ -281,7 +284,7 @@ class Opening:
             nonlocal proof
             right = proof.check(ours, theirs, answer)
             if not right and following is not None and isinstance(proof, GmacProof):
-                proof = GmacProof(shared.ciphering(following))
+                proof = GmacProof(shared.ciphering(following, False))
                 right = proof.check(ours, theirs, answer)
                 if right:
                     self._turn_to(following)

@@ -25,6 +25,7 @@ from flexmap.dlms.profile import ClientProfile
 from flexmap.dlms.security import (
     AUTHENTICATED,
     AUTHENTICATED_ENCRYPTED,
+    BROADCAST_KEY,
     OVERHEAD,
     SIGNED,
     Ciphering,
@@ -123,6 +124,8 @@ class Opened(NamedTuple):
     plain: bytes
     layers: tuple[Layer, ...]
     """What its response gets, outermost first."""
+    broadcast: bool = False
+    """It was under the broadcast key: whoever holds that one can have sent it, and no response is due."""
 
     def wrap(self, response: bytes) -> bytes:
         """Return the response in its layers; an exception response goes out plain."""
@@ -140,6 +143,7 @@ class _Peeled(NamedTuple):
     layer: Layer | None
     transaction: bytes | None
     """Transaction-id that must rise; ``None`` where an invocation counter has."""
+    broadcast: bool = False
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -147,8 +151,8 @@ class Shared(msgspec.Struct, frozen=True):
 
     title: bytes
     """The server's system title."""
-    ciphering: Callable[[Keys], Ciphering]
-    """Gives the one ciphering of keys."""
+    ciphering: Callable[[Keys, bool], Ciphering]
+    """Gives the one ciphering of keys: under the unicast key or, if true, the broadcast key."""
     counters: CounterStore
     setups: Setups
     """Security setups of all clients, and the server's key pairs."""
@@ -170,6 +174,7 @@ class Protection:
         "_server_title",
         "_setups",
         "_suite",
+        "broadcast",
         "ciphering",
         "client",
         "dedicated",
@@ -203,8 +208,10 @@ class Protection:
     def use(self, client: ClientProfile) -> None:
         """Take the keys of the client as it now is."""
         self.client = client
-        self.ciphering = None if client.keys is None else self._make(client.keys)
+        self.ciphering = None if client.keys is None else self._make(client.keys, False)
         """Under the global unicast key."""
+        self.broadcast = self._make(client.keys, True) if client.keys is not None and client.keys.gbek else None
+        """Under the global broadcast key."""
 
     def dedicate(self, key: bytes) -> None:
         """Take a dedicated key; raises SecurityError if it is not of the suite."""
@@ -214,8 +221,9 @@ class Protection:
 
     def record(self) -> None:
         """Make the client's highest counter durable."""
-        if self.ciphering is not None:
-            self.ciphering.record(self.title)
+        for ciphering in (self.ciphering, self.broadcast):
+            if ciphering is not None:
+                ciphering.record(self.title)
 
     # --- requests
 
@@ -226,6 +234,7 @@ class Protection:
         ``required``, AxdrError where one is malformed. Nothing changes then but counters of layers that verified.
         """
         applied = 0
+        broadcast = False
         layers: list[Layer] = []
         transaction: bytes | None = None
         counted = False
@@ -234,6 +243,7 @@ class Protection:
             if applied & peeled.applied:
                 raise SecurityError("two layers of the same kind")
             applied |= peeled.applied
+            broadcast = broadcast or peeled.broadcast
             counted = counted or peeled.transaction is None
             transaction = peeled.transaction or transaction
             if peeled.layer is not None:
@@ -243,7 +253,7 @@ class Protection:
             raise SecurityError(f"protection {applied:#05x}, at least {required:#05x} required")
         if transaction is not None and not counted:
             self._take_transaction(transaction)
-        return Opened(applied, apdu, self._complete(applied, layers))
+        return Opened(applied, apdu, self._complete(applied, layers), broadcast)
 
     def _peeler(self, tag: int) -> Callable[[bytes, int], _Peeled] | None:
         if tag in GLOBAL or tag in DEDICATED:
@@ -260,6 +270,12 @@ class Protection:
             raise SecurityError("no such key")
         return ciphering
 
+    def _of(self, body: bytes, *, dedicated: bool) -> tuple[Ciphering, bool]:
+        """Return the ciphering of a body, and whether it is that of the broadcast key."""
+        if not dedicated and self.broadcast is not None and body[:1] and body[0] & BROADCAST_KEY:
+            return self.broadcast, True
+        return self._cipher(dedicated=dedicated), False
+
     def _body(self, ciphering: Ciphering, body: bytes, required: int, header: bytes = b"") -> tuple[int, bytes]:
         # Without a tag anybody could use up the counters of a client, or alter what it sends.
         least = required & AUTHENTICATED_ENCRYPTED | AUTHENTICATED
@@ -270,15 +286,14 @@ class Protection:
 
     def _service(self, apdu: bytes, required: int) -> _Peeled:
         dedicated = apdu[0] in DEDICATED
-        ciphering = self._cipher(dedicated=dedicated)
         body, end = take_octet_string(apdu, 1)
         _at_end(apdu, end)
+        ciphering, broadcast = self._of(body, dedicated=dedicated)
         control, plain = self._body(ciphering, body, required)
         if plain[:1] != bytes(((DEDICATED if dedicated else GLOBAL)[apdu[0]],)):
             raise SecurityError("a ciphered APDU carries another service than its tag says")
-        return _Peeled(
-            control, plain, CipheredLayer(ciphering, self._answered(control), dedicated=dedicated), None
-        )
+        layer = CipheredLayer(ciphering, self._answered(control), dedicated=dedicated)
+        return _Peeled(control, plain, layer, None, broadcast)
 
     def _general(self, apdu: bytes, required: int) -> _Peeled:
         sender, at = take_octet_string(apdu, 1)
@@ -287,10 +302,10 @@ class Protection:
         body, end = take_octet_string(apdu, at)
         _at_end(apdu, end)
         dedicated = apdu[0] == Tag.GENERAL_DED_CIPHERING
-        ciphering = self._cipher(dedicated=dedicated)
+        ciphering, broadcast = self._of(body, dedicated=dedicated)
         control, plain = self._body(ciphering, body, required)
         layer = CipheredLayer(ciphering, self._answered(control), dedicated=dedicated, general=True)
-        return _Peeled(control, plain, layer, None)
+        return _Peeled(control, plain, layer, None, broadcast)
 
     def _parties(self, header: Header) -> Header:
         """Return the header of the response; raises SecurityError if the request's is not between us two."""

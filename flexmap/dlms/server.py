@@ -75,7 +75,7 @@ class Server:
         self.limits = limits or Limits()
         self._on_event = on_event
         self._counters = counters
-        self._ciphering: dict[Keys, Ciphering] = {}
+        self._ciphering: dict[tuple[Keys, bool], Ciphering] = {}
         self._lockout = None if now is None else Lockout(now)
         self._pool = Pool(self.limits.max_all_associations, self.limits.max_unproven_associations)
         self.setups = Setups(
@@ -116,14 +116,16 @@ class Server:
             self, settings, pool=self._pool, limits=self.limits, deliver=deliver, clock=clock, origin=origin
         )
 
-    def ciphering(self, keys: Keys) -> Ciphering:
+    def ciphering(self, keys: Keys, broadcast: bool = False) -> Ciphering:
         """Return the one ciphering of these keys, so that their counters are one sequence."""
-        ciphering = self._ciphering.get(keys)
+        ciphering = self._ciphering.get((keys, broadcast))
         if ciphering is None:
-            for other, old in self._ciphering.items():
-                if other.guek == keys.guek:  # only another key of the set is new: what was received stays received
-                    old.record_all()
-            ciphering = self._ciphering[keys] = Ciphering(keys, self.title, self._counters)
+            for (
+                old
+            ) in self._ciphering.values():  # if another key of the set is new, what was received stays received
+                old.record_all()
+            ciphering = Ciphering(keys, self.title, self._counters, broadcast=broadcast)
+            self._ciphering[keys, broadcast] = ciphering
         return ciphering
 
     def open(

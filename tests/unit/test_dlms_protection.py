@@ -689,3 +689,48 @@ def test_the_client_address_of_another_is_of_no_use():
     assert reader.connection.receive(frame)[8:].hex() == NOT_ALLOWED  # no association has this address here
     assert note_of(device) == b""
     assert events[-1].threat == Threat.DECRYPTION_FAILURE
+
+
+# --- the broadcast key
+
+
+@pytest.mark.parametrize("suite_id", [0, 1, 2])
+@pytest.mark.parametrize("general_form", [False, True])
+def test_the_broadcast_key_is_for_unconfirmed_requests_alone(suite_id, general_form):
+    meter, device, events = opened(suite_id, protection=AUTHENTICATED_ENCRYPTED)
+    ours = Ciphering(keys_of(suite_id), CLIENT_TITLE, MemoryCounterStore(), broadcast=True)
+
+    def send(plain):
+        body = ours.protect(AUTHENTICATED_ENCRYPTED, plain)
+        head = b"\xdb\x08" + CLIENT_TITLE if general_form else bytes((plain[0] + 8,))
+        frame = wrapper.encode(meter.settings.client_sap, SAP, head + bytes((len(body),)) + body)
+        return frame, meter.connection.receive(frame)[8:]
+
+    for confirmed in (SET_NOTE, GET_ENERGY, GET_ENERGY[:2] + b"\x81" + GET_ENERGY[3:]):
+        assert send(confirmed)[1].hex() == NOT_DECIPHERED
+        assert events[-1].kind == EventKind.SECURITY_FAILURE
+    assert note_of(device) == b""
+    frame, answer = send(SET_NOTE[:2] + b"\x81" + SET_NOTE[3:])
+    assert answer == b""
+    assert note_of(device) == b"slipped in"
+    assert meter.connection.receive(frame)[8:11].hex() == "d80106"
+    assert meter.get(3, ENERGY, 2) == 123456
+
+
+def test_without_a_broadcast_key_there_is_none():
+    keys = keys_of(0)
+    client = profile_of(Mechanism.HLS_SHA256, 0, keys=type(keys)(keys.guek, keys.gak))
+    meter, device, _ = opened(0, [client], AUTHENTICATED_ENCRYPTED)
+    ours = Ciphering(keys, CLIENT_TITLE, MemoryCounterStore(), broadcast=True)
+    body = ours.protect(AUTHENTICATED_ENCRYPTED, SET_NOTE[:2] + b"\x81" + SET_NOTE[3:])
+    assert meter.transceive(b"\xc9" + bytes((len(body),)) + body).hex() == NOT_DECIPHERED
+    assert note_of(device) == b""
+
+
+def test_the_broadcast_key_opens_no_association():
+    server, _, events = secure_server()
+    meter = secure_line(server, Mechanism.LLS, 0)
+    meter.client._ciphering = Ciphering(keys_of(0), CLIENT_TITLE, MemoryCounterStore(), broadcast=True)
+    with pytest.raises(AssociationError, match="authentication failure"):
+        meter.connect()
+    assert any(event.threat == Threat.DECRYPTION_FAILURE for event in events)
