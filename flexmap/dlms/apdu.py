@@ -1,7 +1,4 @@
-"""xDLMS APDUs with logical name referencing (IEC 62056-5-3 clause 8): codes, requests read, responses written.
-
-Values stay encoded (A-XDR ``bytes``): they are cut out of a request, not decoded.
-"""
+"""xDLMS APDUs (IEC 62056-5-3 clause 8): codes, initiate services, what responses are made of."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import enum
 
 import msgspec
 
-from flexmap.dlms.axdr import decode_length, encode_length, take_octet_string, take_octets, take_value
+from flexmap.dlms.axdr import encode_length, take_octet_string, take_octets
 from flexmap.model.error import RemoteError
 
 
@@ -25,8 +22,16 @@ class Tag(enum.IntEnum):
     CONFIRMED_SERVICE_ERROR = 0x0E
     GLO_INITIATE_REQUEST = 0x21
     GLO_INITIATE_RESPONSE = 0x28
+    READ_REQUEST = 0x05
+    WRITE_REQUEST = 0x06
+    READ_RESPONSE = 0x0C
+    WRITE_RESPONSE = 0x0D
+    DATA_NOTIFICATION = 0x0F
+    UNCONFIRMED_WRITE_REQUEST = 0x16
+    INFORMATION_REPORT_REQUEST = 0x18
     GET_REQUEST = 0xC0
     SET_REQUEST = 0xC1
+    EVENT_NOTIFICATION_REQUEST = 0xC2
     ACTION_REQUEST = 0xC3
     GET_RESPONSE = 0xC4
     SET_RESPONSE = 0xC5
@@ -38,10 +43,13 @@ class Tag(enum.IntEnum):
     GLO_SET_RESPONSE = 0xCD
     GLO_ACTION_RESPONSE = 0xCF
     EXCEPTION_RESPONSE = 0xD8
+    ACCESS_REQUEST = 0xD9
+    ACCESS_RESPONSE = 0xDA
     GENERAL_GLO_CIPHERING = 0xDB
     GENERAL_DED_CIPHERING = 0xDC
     GENERAL_CIPHERING = 0xDD
     GENERAL_SIGNING = 0xDF
+    GENERAL_BLOCK_TRANSFER = 0xE0
 
 
 class DataAccessResult(enum.IntEnum):
@@ -114,14 +122,39 @@ class Conformance(enum.IntFlag):
     """Conformance block: 24 bits, bit 0 of the standard the highest."""
 
     GENERAL_PROTECTION = 1 << 22
+    GENERAL_BLOCK_TRANSFER = 1 << 21
+    READ = 1 << 20
+    WRITE = 1 << 19
+    UNCONFIRMED_WRITE = 1 << 18
     BLOCK_TRANSFER_WITH_GET = 1 << 12
     BLOCK_TRANSFER_WITH_SET = 1 << 11
     BLOCK_TRANSFER_WITH_ACTION = 1 << 10
     MULTIPLE_REFERENCES = 1 << 9
+    INFORMATION_REPORT = 1 << 8
+    DATA_NOTIFICATION = 1 << 7
+    ACCESS = 1 << 6
+    PARAMETERISED_ACCESS = 1 << 5
     GET = 1 << 4
     SET = 1 << 3
     SELECTIVE_ACCESS = 1 << 2
+    EVENT_NOTIFICATION = 1 << 1
     ACTION = 1 << 0
+
+
+CONFORMANCE_LN = (
+    Conformance.GENERAL_PROTECTION
+    | Conformance.GENERAL_BLOCK_TRANSFER
+    | Conformance.BLOCK_TRANSFER_WITH_GET
+    | Conformance.BLOCK_TRANSFER_WITH_SET
+    | Conformance.BLOCK_TRANSFER_WITH_ACTION
+    | Conformance.MULTIPLE_REFERENCES
+    | Conformance.ACCESS
+    | Conformance.GET
+    | Conformance.SET
+    | Conformance.SELECTIVE_ACCESS
+    | Conformance.ACTION
+)
+"""What this server does with logical names; nothing else is ever negotiated."""
 
 
 DLMS_VERSION = 6
@@ -171,7 +204,7 @@ def decode_initiate_request(octets: bytes) -> InitiateRequest:
     version, at = take_octets(octets, at, 1)
     conformance, at = _take_conformance(octets, at)
     size, at = take_octets(octets, at, 2)
-    _finish(octets, at)
+    finish(octets, at)
     return InitiateRequest(
         conformance=conformance,
         max_pdu=int.from_bytes(size, "big"),
@@ -209,7 +242,7 @@ def decode_initiate_response(octets: bytes) -> InitiateResponse:
     conformance, at = _take_conformance(octets, at)
     size, at = take_octets(octets, at, 2)
     _, at = take_octets(octets, at, 2)
-    _finish(octets, at)
+    finish(octets, at)
     return InitiateResponse(conformance=conformance, max_pdu=int.from_bytes(size, "big"), version=version[0])
 
 
@@ -246,38 +279,19 @@ def _take_conformance(octets: bytes, at: int) -> tuple[int, int]:
     return int.from_bytes(bits, "big"), end
 
 
-def _finish(octets: bytes, at: int) -> None:
+def finish(octets: bytes, at: int) -> None:
+    """Raise ApduError if anything stands behind ``at``."""
     if at != len(octets):
         raise ApduError(f"{len(octets) - at} octets behind the APDU")
 
 
-# --- requests as a server reads them ----------------------------------------------------------------------
+# --- responses as a server writes them --------------------------------------------------------------------
 
-
-class Target(msgspec.Struct, frozen=True):
-    """An attribute or method, as a request names it."""
-
-    key: bytes
-    """Nine octets: class id (2), logical name (6), attribute or method (1)."""
-    selector: int = 0
-    """Access selector; 0 is none."""
-    parameters: bytes = b""
-    """Access parameters, encoded."""
-
-    @property
-    def class_id(self) -> int:
-        """Interface class."""
-        return int.from_bytes(self.key[:2], "big")
-
-    @property
-    def logical_name(self) -> bytes:
-        """Six octets."""
-        return self.key[2:8]
-
-    @property
-    def index(self) -> int:
-        """Attribute or method number, signed (IEC 62056-5-3: Integer8)."""
-        return int.from_bytes(self.key[8:], "big", signed=True)
+NORMAL, WITH_LIST = 1, 3
+"""Choices of a request or response, GET and ACTION; SET has its own list."""
+GET_NEXT = 2
+SET_WITH_LIST, SET_LIST_FIRST_BLOCK = 4, 5
+ACTION_NEXT, ACTION_LIST_FIRST_BLOCK = 2, 5
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -286,142 +300,6 @@ class Block(msgspec.Struct, frozen=True):
     last: bool
     number: int
     raw: bytes
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A GET, SET or ACTION request."""
-
-    service: int
-    """GET_REQUEST, SET_REQUEST or ACTION_REQUEST."""
-    kind: int
-    """The choice within the service, as on the wire."""
-    invoke: int
-    """Invoke-id and priority."""
-    targets: tuple[Target, ...] = ()
-    values: tuple[bytes | None, ...] = ()
-    """One encoded value (SET) or parameter (ACTION, ``None`` without) for each target."""
-    block: Block | None = None
-    number: int = 0
-    """Block number that a request for the next block acknowledges."""
-
-    @property
-    def confirmed(self) -> bool:
-        """The service class asks for a response."""
-        return bool(self.invoke & 0x40)
-
-
-NORMAL, WITH_LIST = 1, 3
-GET_NEXT = 2
-SET_LIST_FIRST_BLOCK = 5
-ACTION_NEXT, ACTION_LIST_FIRST_BLOCK = 2, 5
-
-
-class _Cursor:
-    """Reads the fields of one request in order."""
-
-    __slots__ = ("at", "octets")
-
-    def __init__(self, octets: bytes, at: int) -> None:
-        self.octets = octets
-        self.at = at
-
-    def take(self, count: int) -> bytes:
-        taken, self.at = take_octets(self.octets, self.at, count)
-        return taken
-
-    def count(self) -> int:
-        count, self.at = decode_length(self.octets, self.at)
-        if count > len(self.octets) - self.at:
-            raise ApduError(f"{count} elements announced, {len(self.octets) - self.at} octets there")
-        return count
-
-    def value(self) -> bytes:
-        value, self.at = take_value(self.octets, self.at)
-        return value
-
-    def attribute(self) -> Target:
-        key = self.take(9)
-        if self.take(1) == b"\x00":
-            return Target(key)
-        return Target(key, self.take(1)[0], self.value())
-
-    def method(self) -> Target:
-        return Target(self.take(9))
-
-    def parameter(self) -> bytes | None:
-        return None if self.take(1) == b"\x00" else self.value()
-
-    def number(self) -> int:
-        return int.from_bytes(self.take(4), "big")
-
-    def block(self) -> Block:
-        last = self.take(1) != b"\x00"
-        number = self.number()
-        raw, self.at = take_octet_string(self.octets, self.at)
-        return Block(last, number, raw)
-
-    def attributes(self) -> tuple[Target, ...]:
-        return tuple(self.attribute() for _ in range(self.count()))
-
-    def methods(self) -> tuple[Target, ...]:
-        return tuple(self.method() for _ in range(self.count()))
-
-    def values(self) -> tuple[bytes, ...]:
-        return tuple(self.value() for _ in range(self.count()))
-
-
-def decode_request(apdu: bytes) -> Request:
-    """Return the fields of a GET, SET or ACTION request; raises ApduError or AxdrError."""
-    if len(apdu) < 3:
-        raise ApduError(f"request of {len(apdu)} octets")
-    service, kind, invoke = apdu[:3]
-    cursor = _Cursor(apdu, 3)
-    targets: tuple[Target, ...] = ()
-    values: tuple[bytes | None, ...] = ()
-    block: Block | None = None
-    number = 0
-    match service, kind:
-        case Tag.GET_REQUEST, 1:
-            targets = (cursor.attribute(),)
-        case (Tag.GET_REQUEST, 2) | (Tag.ACTION_REQUEST, 2):
-            number = cursor.number()
-        case Tag.GET_REQUEST, 3:
-            targets = cursor.attributes()
-        case Tag.SET_REQUEST, 1:
-            targets, values = (cursor.attribute(),), (cursor.value(),)
-        case Tag.SET_REQUEST, 2:
-            targets, block = (cursor.attribute(),), cursor.block()
-        case (Tag.SET_REQUEST, 3) | (Tag.ACTION_REQUEST, 6):
-            block = cursor.block()
-        case Tag.SET_REQUEST, 4:
-            targets, values = cursor.attributes(), cursor.values()
-        case Tag.SET_REQUEST, 5:
-            targets, block = cursor.attributes(), cursor.block()
-        case Tag.ACTION_REQUEST, 1:
-            targets, values = (cursor.method(),), (cursor.parameter(),)
-        case Tag.ACTION_REQUEST, 3:
-            targets, values = cursor.methods(), cursor.values()
-        case Tag.ACTION_REQUEST, 4:
-            targets, block = (cursor.method(),), cursor.block()
-        case Tag.ACTION_REQUEST, 5:
-            targets, block = cursor.methods(), cursor.block()
-        case _:
-            raise ApduError(f"unknown request {service:#04x} {kind}")
-    _finish(apdu, cursor.at)
-    if values and len(values) != len(targets):
-        raise ApduError(f"{len(targets)} targets, {len(values)} values")
-    return Request(
-        service=service,
-        kind=kind,
-        invoke=invoke,
-        targets=targets,
-        values=values,
-        block=block,
-        number=number,
-    )
-
-
-# --- responses as a server writes them --------------------------------------------------------------------
 
 
 def exception_response(state: StateError, service: ServiceError, counter: int | None = None) -> bytes:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flexmap.dlms import acse, axdr
 from flexmap.dlms import apdu as pdu
-from flexmap.dlms.apdu import ServiceError, StateError, Tag
+from flexmap.dlms.apdu import ApduError, Conformance, ServiceError, StateError, Tag
 from flexmap.dlms.axdr import AxdrError
+from flexmap.dlms.blocks import Outgoing
+from flexmap.dlms.general_blocks import GeneralTransfer, joined
+from flexmap.dlms.general_blocks import decode as decode_block
+from flexmap.dlms.object_access import MALFORMED, NOT_NEGOTIATED, TOO_LONG, ObjectAccess, RowsGoneError
 from flexmap.dlms.objects import AssociationContext
 from flexmap.dlms.profile import ClientProfile, EventKind, Threat
 from flexmap.dlms.protection import GLOBAL, SERVICE_ROOM, CipheredLayer, Opened, Protection, ReplayError
@@ -21,11 +25,10 @@ from flexmap.dlms.security import (
     CounterError,
     SecurityError,
 )
-from flexmap.dlms.services import Services
 
 _NOT_ALLOWED = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE)
 _NOT_DECIPHERED = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.DECIPHERING_ERROR)
-_TOO_LONG = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.PDU_TOO_LONG)
+_BLOCK = bytes((Tag.GENERAL_BLOCK_TRANSFER,))
 _LEAST_ROOM = 48
 """Octets that a plain response must have at least, for blocks to go out."""
 
@@ -41,6 +44,17 @@ def report_failure(report: Report, error: SecurityError) -> None:
     """Report an APDU that failed its protection."""
     replay = isinstance(error, CounterError | ReplayError)
     report(EventKind.SECURITY_FAILURE, str(error), Threat.REPLAY if replay else Threat.DECRYPTION_FAILURE)
+
+
+Wrap = Callable[[bytes], bytes]
+
+
+class _Late(NamedTuple):
+    """How a response that comes late goes out."""
+
+    wrap: Wrap | None
+    transfer: GeneralTransfer | None = None
+    outer: Opened | None = None
 
 
 class Association:
@@ -61,18 +75,21 @@ class Association:
         "_least",
         "_lookup",
         "_narrow",
+        "_outside",
         "_policy",
         "_profile",
         "_protection",
         "_report",
         "_services",
+        "_transfer",
+        "_wrap",
         "deliver",
         "handle",
     )
 
     def __init__(
         self,
-        services: Services,
+        services: ObjectAccess,
         context: AssociationContext,
         report: Report,
         protection: Protection | None,
@@ -87,11 +104,18 @@ class Association:
         self._lookup = lookup
         self._initial = initial
         """Protection that the association was opened with: the least from then on."""
-        self._late: Callable[[bytes], bytes] | None = None
+        self._late: _Late | None = None
+        self._transfer: GeneralTransfer | None = None
+        self._outside = False
+        """The blocks of the transfer are protected, each of them."""
+        self._wrap: Wrap | None = None
+        """Layers of the response to a message that came in blocks."""
         self._narrow = False
         self.deliver: Callable[[bytes], None] = lambda _: None
         services.deliver = self._deliver_late
-        self.handle: Callable[[bytes], bytes] = services.respond if protection is None else self._protected
+        blocks = context.conformance & Conformance.GENERAL_BLOCK_TRANSFER
+        bare = self._plain if blocks else services.respond
+        self.handle: Callable[[bytes], bytes] = bare if protection is None else self._protected
         self._profile: ClientProfile | None = None
         if protection is not None:
             self._use(protection.client)
@@ -117,6 +141,8 @@ class Association:
         protection = self._protection
         if protection is None or not apdu:
             return _NOT_ALLOWED
+        if apdu[:1] == _BLOCK:
+            return self._block(apdu, None)
         profile = self._lookup()
         if profile is not None and profile is not self._profile:
             self._use(profile)
@@ -156,24 +182,22 @@ class Association:
         response = services.respond(plain)
         if response:
             return response if response[0] == Tag.EXCEPTION_RESPONSE else layer.wrap(response)
-        if services.waiting and self._late is None:
-            self._late = layer.wrap
-        return b""
+        return self._unanswered(layer.wrap)
 
     def _uncommon(self, opened: Opened) -> bytes:
         if opened.broadcast and not _unconfirmed(opened.plain):
             raise SecurityError("the broadcast key is for unconfirmed requests alone")
         room = sum(layer.room for layer in opened.layers)
         if not self._set_room(room):
-            return _TOO_LONG
+            return TOO_LONG
         services = self._services
         services.applied = opened.applied
+        if opened.plain[:1] == _BLOCK and not opened.broadcast:
+            return self._block(opened.plain, opened)
         response = services.respond(opened.plain)
         if response:
             return b"" if opened.broadcast else opened.wrap(response)
-        if services.waiting and self._late is None:
-            self._late = opened.wrap
-        return b""
+        return b"" if opened.broadcast else self._unanswered(opened.wrap)
 
     def _set_room(self, layers: int) -> bool:
         """Leave that many octets of each response to its layers; tell whether enough is left."""
@@ -184,9 +208,96 @@ class Association:
         self._services.narrow(room)
         return True
 
+    def _plain(self, apdu: bytes) -> bytes:
+        """Answer a request without protection where general blocks were negotiated."""
+        if apdu[:1] == _BLOCK:
+            return self._block(apdu, None)
+        return self._services.respond(apdu) or self._unanswered(None)
+
+    # --- general block transfer
+
+    def _unanswered(self, wrap: Wrap | None) -> bytes:
+        """Return the first blocks of a response that is too long for one APDU; note what is to come late."""
+        services = self._services
+        if services.general:
+            self._wrap = wrap
+        elif services.long is not None:
+            self._transfer = self._new_transfer(None)
+            return joined(self._send_long(self._transfer, wrap))
+        elif services.waiting and self._late is None:
+            self._late = _Late(wrap)
+        return b""
+
+    def _new_transfer(self, outer: Opened | None) -> GeneralTransfer:
+        room = self._context.max_send - (sum(layer.room for layer in outer.layers) if outer else 0)
+        # Who has proven nothing gets one block at a time: its address may be another's.
+        return GeneralTransfer(room=room, limit=self._services.longest, streams=self._services.proven)
+
+    def _block(self, apdu: bytes, outer: Opened | None) -> bytes:
+        """Answer a general block; ``outer``: the layers that it came in."""
+        if not self._context.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+            return NOT_NEGOTIATED
+        try:
+            block = decode_block(apdu)
+            transfer = self._transfer
+            first = block.number == 1 and bool(block.data)
+            if transfer is None or self._outside != (outer is not None) or (first and transfer.begun):
+                transfer = self._transfer = self._new_transfer(outer)
+                self._outside = outer is not None
+            message, apdus = transfer.take(block)
+            if message is not None:
+                apdus = self._answer_message(transfer, message, outer)
+        except (ApduError, AxdrError, RowsGoneError):
+            self._transfer = None
+            return MALFORMED
+        return joined(apdus if outer is None else [outer.wrap(each) for each in apdus])
+
+    def _answer_message(self, transfer: GeneralTransfer, message: bytes, outer: Opened | None) -> list[bytes]:
+        services = self._services
+        if message[:1] == _BLOCK:
+            raise ApduError("general blocks within general blocks")
+        services.general = True
+        self._wrap = None
+        try:
+            inner = services.respond if outer is not None or self._protection is None else self._protected
+            response = inner(message)
+        finally:
+            services.general = False
+        if response:
+            return transfer.send(Outgoing(iter((response,))))
+        if services.long is not None:
+            return self._send_long(transfer, self._wrap)
+        if services.waiting and self._late is None:
+            self._late = _Late(self._wrap, transfer, outer)
+        return []
+
+    def _send_long(self, transfer: GeneralTransfer, wrap: Wrap | None) -> list[bytes]:
+        services = self._services
+        message, services.long = services.long, None
+        if message is None:
+            return []
+        if wrap is not None:  # protected as a whole, so it is made as a whole
+            whole = message.whole(services.longest)
+            message = Outgoing(iter((TOO_LONG if whole is None else wrap(whole),)))
+        return transfer.send(message)
+
     def _deliver_late(self, response: bytes) -> None:
-        wrap, self._late = self._late, None
-        self.deliver(response if wrap is None else wrap(response))
+        late, self._late = self._late, None
+        wrap = None if late is None else late.wrap
+        transfer = None if late is None else late.transfer
+        if transfer is None and self._services.long is not None:
+            transfer = self._transfer = self._new_transfer(None)
+        if response and wrap is not None and response[0] != Tag.EXCEPTION_RESPONSE:
+            response = wrap(response)
+        if transfer is None:
+            self.deliver(response)
+            return
+        try:
+            apdus = transfer.send(Outgoing(iter((response,)))) if response else self._send_long(transfer, wrap)
+        except (ApduError, RowsGoneError):
+            apdus = [MALFORMED]
+        outer = None if late is None else late.outer
+        self.deliver(joined(apdus if outer is None else [outer.wrap(each) for each in apdus]))
 
     @property
     def proven(self) -> bool:
@@ -216,6 +327,7 @@ class Association:
     def close(self) -> None:
         """Forget what is under way, and record the client's counter."""
         self._services.close()
+        self._transfer = None
         if self._protection is not None:
             self._protection.record()
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flexmap.dlms.apdu import Block, Target
+from flexmap.dlms import axdr
+from flexmap.dlms.apdu import Block
+from flexmap.dlms.axdr import AxdrError
+from flexmap.dlms.requests import Target
 
 
 class Outgoing:
@@ -27,6 +30,15 @@ class Outgoing:
                 self._ended = True
             else:
                 self._buffer += chunk
+
+    @property
+    def ended(self) -> bool:
+        """The last block has gone out, or there is nothing at all."""
+        return self._ended and not self._buffer and self.number > 0
+
+    def put_before(self, head: bytes) -> None:
+        """Let ``head`` go out before the rest."""
+        self._buffer[:0] = head
 
     def whole(self, room: int) -> bytes | None:
         """Return all of it if it fits in ``room`` octets, otherwise ``None`` and nothing is lost."""
@@ -61,7 +73,17 @@ class Incoming:
         self._raw += block.raw
         return len(self._raw) <= self._limit
 
-    @property
-    def raw(self) -> bytes:
-        """All octets so far."""
-        return bytes(self._raw)
+    def values(self) -> tuple[bytes, ...] | None:
+        """Cut the values apart; ``None`` if they are malformed or too few or many."""
+        raw = bytes(self._raw)
+        try:
+            count, at = axdr.decode_length(raw, 0) if self.listed else (1, 0)
+            if count != len(self.targets):
+                return None
+            values: list[bytes] = []
+            for _ in range(count):
+                value, at = axdr.take_value(raw, at)
+                values.append(value)
+        except AxdrError:
+            return None
+        return tuple(values) if at == len(raw) else None

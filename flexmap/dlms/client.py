@@ -23,7 +23,15 @@ import msgspec
 from flexmap.dlms import acse, axdr
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms.acse import Aare, Aarq, Context, Diagnostic, Mechanism, Result
-from flexmap.dlms.apdu import ActionResult, ApduError, Conformance, DataAccessResult, InitiateRequest, Tag
+from flexmap.dlms.apdu import (
+    CONFORMANCE_LN,
+    ActionResult,
+    ApduError,
+    Conformance,
+    DataAccessResult,
+    InitiateRequest,
+    Tag,
+)
 from flexmap.dlms.authentication import GmacProof, Proof, Side, acceptable, challenge_octets
 from flexmap.dlms.axdr import Value
 from flexmap.dlms.objects import ASSOCIATION_LN, ActionReply, attribute_key
@@ -39,16 +47,6 @@ Exchange = Generator[bytes, bytes, T]
 MAX_VALUE = 1 << 26
 """Octets of a value in blocks that a client takes."""
 
-_CONFORMANCE = (
-    Conformance.GENERAL_PROTECTION
-    | Conformance.BLOCK_TRANSFER_WITH_GET
-    | Conformance.BLOCK_TRANSFER_WITH_SET
-    | Conformance.MULTIPLE_REFERENCES
-    | Conformance.GET
-    | Conformance.SET
-    | Conformance.SELECTIVE_ACCESS
-    | Conformance.ACTION
-)
 _REQUESTS = (Tag.GET_REQUEST, Tag.SET_REQUEST, Tag.ACTION_REQUEST)
 
 
@@ -92,6 +90,8 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     protection: int = 0
     """Security control: security.AUTHENTICATED, ENCRYPTED, both, or 0 for plain APDUs."""
     max_pdu: int = 0xFFFF
+    conformance: int = CONFORMANCE_LN & ~Conformance.GENERAL_BLOCK_TRANSFER & ~Conformance.ACCESS
+    """What is proposed; by default what this client does."""
 
     def __repr__(self) -> str:
         """Never show a secret."""
@@ -163,7 +163,9 @@ class Client:
         high = settings.mechanism >= Mechanism.HLS
         challenge = self._random(challenge_octets(settings.mechanism)) if high else settings.secret
         request = InitiateRequest(
-            conformance=_CONFORMANCE, max_pdu=settings.max_pdu, dedicated_key=settings.dedicated_key or None
+            conformance=settings.conformance,
+            max_pdu=settings.max_pdu,
+            dedicated_key=settings.dedicated_key or None,
         )
         initiate = pdu.encode_initiate_request(request)
         ciphering = self._ciphering
@@ -210,7 +212,7 @@ class Client:
         information = b""
         if self._ciphering is not None and self.settings.protection:
             initiate = pdu.encode_initiate_request(
-                InitiateRequest(conformance=_CONFORMANCE, max_pdu=self.settings.max_pdu)
+                InitiateRequest(conformance=self.settings.conformance, max_pdu=self.settings.max_pdu)
             )
             body = self._ciphering.protect(self.settings.protection, initiate)
             information = bytes((Tag.GLO_INITIATE_REQUEST,)) + axdr.encode_length(len(body)) + body

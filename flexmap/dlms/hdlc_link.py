@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from flexmap.dlms.general_blocks import apdus_of
 from flexmap.dlms.hdlc import LLC_COMMAND, LLC_RESPONSE, POLL, Command, Parameters, encode
 from flexmap.dlms.peer import TOO_LONG
 
@@ -159,9 +160,8 @@ class Link:
             information = bytes(self._partial)
             self._partial.clear()
         if information[:3] == LLC_COMMAND:
-            reply = self._handle(information[3:])
-            if reply:
-                self._enqueue(reply)
+            for each in apdus_of(self._handle(information[3:])):
+                self._enqueue(each)
         return True
 
     def _enqueue(self, apdu: bytes) -> None:

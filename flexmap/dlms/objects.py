@@ -400,7 +400,7 @@ class LogicalDevice:
 
     def on_set(
         self, class_id: int, logical_name: bytes, attribute: int, data: bytes, client: ClientProfile
-    ) -> DataAccessResult:
+    ) -> DataAccessResult | Pending:
         """Write ``data`` (one well-formed encoded value); the client has the right to."""
         del class_id, logical_name, attribute, data, client
         return DataAccessResult.READ_WRITE_DENIED

@@ -11,7 +11,15 @@ from flexmap.dlms import acse
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms import authentication as hls
 from flexmap.dlms.acse import Aare, Aarq, Context, Diagnostic, Mechanism, Result
-from flexmap.dlms.apdu import ApduError, Conformance, InitiateError, InitiateRequest, InitiateResponse, Tag
+from flexmap.dlms.apdu import (
+    CONFORMANCE_LN,
+    ApduError,
+    Conformance,
+    InitiateError,
+    InitiateRequest,
+    InitiateResponse,
+    Tag,
+)
 from flexmap.dlms.association import Association, Report, report_failure
 from flexmap.dlms.authentication import GmacProof, Proof, SecretProof, Side, SignatureProof
 from flexmap.dlms.axdr import AxdrError
@@ -32,17 +40,8 @@ from flexmap.dlms.services import Services
 from flexmap.dlms.suite import SUITES
 from flexmap.model.error import LocalError, RemoteError
 
-CONFORMANCE = (
-    Conformance.GENERAL_PROTECTION
-    | Conformance.BLOCK_TRANSFER_WITH_GET
-    | Conformance.BLOCK_TRANSFER_WITH_SET
-    | Conformance.MULTIPLE_REFERENCES
-    | Conformance.GET
-    | Conformance.SET
-    | Conformance.SELECTIVE_ACCESS
-    | Conformance.ACTION
-)
-"""What this server does; nothing else is ever negotiated."""
+_SERVICES = Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.ACCESS
+"""Without one of them an association is good for nothing."""
 
 
 class RefusalError(RemoteError):
@@ -146,7 +145,7 @@ class Opening:
         client = self._client
         title = client.system_title
         protection = None if title is None else self._protection(title)
-        initiate = InitiateRequest(conformance=CONFORMANCE, max_pdu=self._limits.max_pdu)
+        initiate = InitiateRequest(conformance=CONFORMANCE_LN, max_pdu=self._limits.max_pdu)
         context = self._context(Context.LN if protection is None else Context.LN_CIPHERED, initiate)
         context.open = True
         return self._association(context, protection, 0)[1]
@@ -170,7 +169,7 @@ class Opening:
         context = AssociationContext(
             client_sap=client.sap, server_sap=self._device.sap, context=name, mechanism=client.mechanism
         )
-        able = CONFORMANCE if name == Context.LN_CIPHERED else CONFORMANCE & ~Conformance.GENERAL_PROTECTION
+        able = CONFORMANCE_LN if name == Context.LN_CIPHERED else CONFORMANCE_LN & ~Conformance.GENERAL_PROTECTION
         context.security = self._shared.setups
         context.conformance = initiate.conformance & able
         context.max_receive = limits.max_pdu
@@ -229,7 +228,7 @@ class Opening:
             raise RefusalError(f"initiate request: {error}") from error
         if initiate.version < pdu.DLMS_VERSION:
             raise RefusalError("DLMS version", error=InitiateError.DLMS_VERSION_TOO_LOW)
-        if not initiate.conformance & Conformance.GET:
+        if not initiate.conformance & _SERVICES:
             raise RefusalError("conformance", error=InitiateError.INCOMPATIBLE_CONFORMANCE)
         if 0 < initiate.max_pdu < pdu.MIN_PDU:
             raise RefusalError("max PDU size", error=InitiateError.PDU_SIZE_TOO_SHORT)

@@ -11,6 +11,7 @@ from flexmap.dlms import apdu as pdu
 from flexmap.dlms.acse import AcseError
 from flexmap.dlms.apdu import ServiceError, StateError
 from flexmap.dlms.axdr import AxdrError
+from flexmap.dlms.general_blocks import apdus_of
 from flexmap.dlms.profile import EventKind, Limits
 from flexmap.dlms.security import SecurityError
 
@@ -116,7 +117,11 @@ class Peer:
         return self.answer(key, client_sap, server_sap, apdu)
 
     def _enter(self, key: bytes, association: Association) -> None:
-        association.deliver = lambda reply: self._deliver(key, reply)
+        def deliver(reply: bytes) -> None:
+            for each in apdus_of(reply):
+                self._deliver(key, each)
+
+        association.deliver = deliver
         self._open[key] = association
         self._pool.enter(self, key)
 

@@ -1,79 +1,51 @@
-"""GET, SET and ACTION of one association, on plain APDUs (IEC 62056-5-3 clauses 9.3.6 to 9.3.8).
-
-One action may be waiting for its meter (:class:`flexmap.dlms.objects.Pending`). Until it is answered, every other
-request of that association is refused with temporary-failure: replies never overtake each other and nothing
-queues up. A client that sends one request at a time never sees this.
-"""
+"""GET, SET, ACTION and ACCESS with logical names, on plain APDUs (IEC 62056-5-3 clauses 9.3.6 to 9.3.9)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 
+from flexmap.dlms import access, axdr
 from flexmap.dlms import apdu as pdu
-from flexmap.dlms import axdr, selection
-from flexmap.dlms.acse import Mechanism
-from flexmap.dlms.apdu import (
-    ActionResult,
-    ApduError,
-    Conformance,
-    DataAccessResult,
-    Request,
-    ServiceError,
-    StateError,
-    Tag,
-    Target,
-)
+from flexmap.dlms.apdu import ActionResult, ApduError, Conformance, DataAccessResult, Tag
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.blocks import Incoming, Outgoing
-from flexmap.dlms.objects import (
-    ASSOCIATION_LN,
-    ActionReply,
-    AssociationContext,
-    LogicalDevice,
-    Pending,
-    Rows,
-    SelectionError,
-    View,
-    attribute_key,
+from flexmap.dlms.object_access import (
+    MALFORMED,
+    NOT_NEGOTIATED,
+    NOT_UNDERSTOOD,
+    REPLY_TO_HLS,
+    TOO_LONG,
+    Found,
+    Job,
+    ObjectAccess,
+    RowsGoneError,
 )
+from flexmap.dlms.objects import ActionReply, AssociationContext, LogicalDevice, Pending, View
 from flexmap.dlms.profile import ClientProfile, Limits
-from flexmap.model.error import RemoteError
-
-REPLY_TO_HLS = attribute_key(15, ASSOCIATION_LN, 1)
-_CHANGE_SECRET = attribute_key(15, ASSOCIATION_LN, 2)
-_SECURITY_SETUP = 64
+from flexmap.dlms.requests import Request, decode_request
 
 _BLOCK_OVERHEAD = 12
 """Octets of a response with a block around its raw data, at most (length in three octets)."""
 
 _REQUESTS = (b"\xc0", b"\xc1", b"\xc3")
-_NOT_UNDERSTOOD = pdu.exception_response(StateError.SERVICE_UNKNOWN, ServiceError.SERVICE_NOT_SUPPORTED)
+_ACCESS = bytes((Tag.ACCESS_REQUEST,))
+_SERVICE = {
+    Tag.GET_REQUEST: (Conformance.GET, Conformance.BLOCK_TRANSFER_WITH_GET),
+    Tag.SET_REQUEST: (Conformance.SET, Conformance.BLOCK_TRANSFER_WITH_SET),
+    Tag.ACTION_REQUEST: (Conformance.ACTION, Conformance.BLOCK_TRANSFER_WITH_ACTION),
+}
+
+_LISTS = {
+    Tag.GET_REQUEST: (pdu.WITH_LIST,),
+    Tag.SET_REQUEST: (pdu.SET_WITH_LIST, pdu.SET_LIST_FIRST_BLOCK),
+    Tag.ACTION_REQUEST: (pdu.WITH_LIST, pdu.ACTION_LIST_FIRST_BLOCK),
+}
 
 
-class _RowsGoneError(RemoteError):
-    """Rows that were announced were deleted before they went out."""
+class Services(ObjectAccess):
+    """The services of one open association."""
 
-
-class Services:
-    """The services of one open association. ``respond`` is the way in."""
-
-    __slots__ = (
-        "_client",
-        "_context",
-        "_device",
-        "_incoming",
-        "_limits",
-        "_outgoing",
-        "_readable",
-        "_room",
-        "_values",
-        "_view",
-        "_waiting",
-        "applied",
-        "deliver",
-        "hls",
-    )
+    __slots__ = ("_incoming", "_outgoing", "_returning")
 
     def __init__(
         self,
@@ -85,41 +57,14 @@ class Services:
         limits: Limits,
         room: int,
     ) -> None:
-        self._device = device
-        self._values = device.values
-        self._view = view
-        self._client = client
-        self._context = context
-        self._limits = limits
-        self._room = room
-        """Octets that a plain response may have."""
-        self.applied = 0
-        """Protection of the request that is being answered: bits of security control, and SIGNED."""
+        super().__init__(device, view, client, context, limits=limits, room=room)
         self._outgoing: Outgoing | None = None
+        """What a GET is sending in blocks."""
+        self._returning: Outgoing | None = None
+        """What an ACTION is returning in blocks."""
         self._incoming: Incoming | None = None
-        self._waiting: Pending | None = None
-        self.deliver: Callable[[bytes], None] = lambda _: None
-        """Takes a plain response that comes late."""
-        self.hls: Callable[[bytes], bytes | None] | None = None
-        """Checks the client's answer to our challenge and returns ours to its; set until that has happened."""
-        half_open = client.mechanism >= Mechanism.HLS
-        self._readable = {} if half_open else view.unguarded
 
     # --- entry
-
-    @property
-    def proven(self) -> bool:
-        """The client has proven that it knows a secret."""
-        return self.hls is None and self._client.mechanism != Mechanism.NONE
-
-    @property
-    def waiting(self) -> bool:
-        """An action waits for its meter."""
-        return self._waiting is not None
-
-    def narrow(self, room: int) -> None:
-        """Set how many octets a plain response may have from now on."""
-        self._room = room
 
     def respond(self, apdu: bytes) -> bytes:
         """Return the response to a plain request; empty when none is due (now)."""
@@ -132,38 +77,38 @@ class Services:
                 return b"\xc4\x01" + apdu[2:3] + b"\x00" + found
         return self._respond(apdu)
 
+    def _fast(self) -> dict[bytes, object]:
+        return self._view.unguarded if self._able(Conformance.GET) else {}
+
     def _respond(self, apdu: bytes) -> bytes:
+        self.long = None
+        if apdu[:1] == _ACCESS:
+            return self._access(apdu)
         if apdu[:1] not in _REQUESTS:
-            return _NOT_UNDERSTOOD
+            return NOT_UNDERSTOOD
         try:
-            request = pdu.decode_request(apdu)
+            request = decode_request(apdu)
         except (ApduError, AxdrError):
-            return pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OTHER_REASON)
-        if self._waiting is not None:
+            return MALFORMED
+        if not self._able(_needed(request)):
+            return NOT_NEGOTIATED
+        if self.waiting:
             response = self._refuse(request, DataAccessResult.TEMPORARY_FAILURE)
         elif self.hls is not None and not _is_hls_reply(request):
             response = self._refuse(request, DataAccessResult.READ_WRITE_DENIED)
         elif len(request.targets) > self._limits.max_list:
             response = self._refuse(request, DataAccessResult.OTHER_REASON)
+        elif request.service == Tag.GET_REQUEST:
+            return self._get_or_abort(request)
         else:
-            response = self._serve(request)
+            job = self._set(request) if request.service == Tag.SET_REQUEST else self._action(request)
+            return self._run(job, confirmed=request.confirmed)
         return response if request.confirmed or request.service == Tag.GET_REQUEST else b""
 
-    def _serve(self, request: Request) -> bytes:
-        if request.service == Tag.GET_REQUEST:
-            try:
-                return self._get(request)
-            except _RowsGoneError:
-                self._outgoing = None
-                return self._refuse(request, DataAccessResult.LONG_GET_ABORTED)
-        return self._set(request) if request.service == Tag.SET_REQUEST else self._action(request)
-
     def close(self) -> None:
-        """Forget transfers and the action that waits: the association ends."""
-        self._outgoing = self._incoming = None
-        if self._waiting is not None:
-            self._waiting.cancelled = True
-            self._waiting = None
+        """Forget transfers and the request that waits: the association ends."""
+        super().close()
+        self._outgoing = self._returning = self._incoming = None
 
     def _refuse(self, request: Request, result: DataAccessResult) -> bytes:
         """Return the response of the request's own kind that says ``result`` for each target."""
@@ -178,7 +123,23 @@ class Services:
         replies = [ActionReply(ActionResult(result))] * max(len(request.targets), 1)
         return self._action_response(request.invoke, replies, listed=request.kind == pdu.WITH_LIST)
 
+    def _in_general_blocks(self, own: Conformance) -> bool:
+        """Tell whether a long response goes in general blocks; ``own``: the service's own block transfer."""
+        return self.general or (self._able(Conformance.GENERAL_BLOCK_TRANSFER) and not self._able(own))
+
+    def _send_long(self, head: bytes, outgoing: Outgoing) -> bytes:
+        outgoing.put_before(head)
+        self.long = outgoing
+        return b""
+
     # --- GET
+
+    def _get_or_abort(self, request: Request) -> bytes:
+        try:
+            return self._get(request)
+        except RowsGoneError:
+            self._outgoing = None
+            return self._refuse(request, DataAccessResult.LONG_GET_ABORTED)
 
     def _get(self, request: Request) -> bytes:
         if request.kind == pdu.GET_NEXT:
@@ -205,7 +166,9 @@ class Services:
         whole = outgoing.whole(self._room - len(head))
         if whole is not None:
             return head + whole
-        if not self._context.conformance & Conformance.BLOCK_TRANSFER_WITH_GET:
+        if self._in_general_blocks(Conformance.BLOCK_TRANSFER_WITH_GET):
+            return self._send_long(head, outgoing)
+        if not self._able(Conformance.BLOCK_TRANSFER_WITH_GET):
             return bytes((Tag.GET_RESPONSE, pdu.NORMAL, invoke, 1, DataAccessResult.OTHER_REASON))
         self._outgoing = outgoing
         return self._send_block(invoke, outgoing)
@@ -227,53 +190,14 @@ class Services:
             return pdu.get_block_error(request.invoke, request.number, result)
         return self._send_block(request.invoke, outgoing)
 
-    def _read(self, target: Target) -> bytes | Iterator[bytes] | DataAccessResult:
-        """Return the encoding, whole or in chunks, or why there is none."""
-        found = self._view.readable.get(target.key)
-        if found is None:
-            return self._device.schema.why_not(target.key)
-        if not self._protected(target.key, self._view.guards):
-            return DataAccessResult.READ_WRITE_DENIED
-        if isinstance(found, int):
-            found = self._values[found]
-            if callable(found):
-                found = found()
-        elif callable(found):
-            found = found(self._context)
-        if isinstance(found, DataAccessResult):
-            return found
-        if target.selector and not self._selectable(target):
-            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
-        if isinstance(found, bytes):
-            return found
-        try:
-            chosen = selection.decode(target.selector, target.parameters) if target.selector else None
-            return _row_chunks(found.select(chosen))
-        except SelectionError as error:
-            return error.result
-        except AxdrError:
-            return DataAccessResult.TYPE_UNMATCHED
-
-    def _selectable(self, target: Target) -> bool:
-        attribute = self._device.schema.attribute(target.key)
-        return attribute is not None and target.selector in attribute.selectors
-
-    def _denied(self, targets: tuple[Target, ...], allowed: frozenset[bytes]) -> DataAccessResult | None:
-        """Return why a long value is not even taken in: the client has a right to none of its targets."""
-        if any(target.key in allowed for target in targets):
-            return None
-        self._incoming = None
-        return self._device.schema.why_not(targets[0].key)
-
     # --- SET
 
-    def _set(self, request: Request) -> bytes:
+    def _set(self, request: Request) -> Job[bytes]:
         if request.block is None:
-            results = [
-                self._write(target, value) for target, value in zip(request.targets, request.values, strict=True)
-            ]
+            results = yield from self._write_all(request.targets, request.values)
             return self._set_response(request, results)
         if request.targets:
+            self._incoming = None
             denied = self._denied(request.targets, self._view.writable)
             if denied is not None:
                 return _set_block_error(request, denied)
@@ -292,11 +216,11 @@ class Services:
         if not block.last:
             return bytes((Tag.SET_RESPONSE, 2, request.invoke)) + number
         self._incoming = None
-        values = _received_values(incoming)
+        values = incoming.values()
         if values is None:
             results = [DataAccessResult.TYPE_UNMATCHED] * len(incoming.targets)
         else:
-            results = [self._write(t, v) for t, v in zip(incoming.targets, values, strict=True)]
+            results = yield from self._write_all(incoming.targets, values)
         if incoming.listed:
             head = bytes((Tag.SET_RESPONSE, 4, request.invoke)) + axdr.encode_length(len(results))
             return head + bytes(results) + number
@@ -308,132 +232,40 @@ class Services:
         head = bytes((Tag.SET_RESPONSE, 5, request.invoke)) + axdr.encode_length(len(results))
         return head + bytes(results)
 
-    def _write(self, target: Target, value: bytes | None) -> DataAccessResult:
-        if target.key not in self._view.writable:
-            return self._device.schema.why_not(target.key)
-        if not self._protected(target.key, self._view.guards):
-            return DataAccessResult.READ_WRITE_DENIED
-        if target.selector:
-            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
-        name, index = target.logical_name, target.index
-        return self._device.on_set(target.class_id, name, index, value or axdr.NULL, self._client)
-
     # --- ACTION
 
-    def _action(self, request: Request) -> bytes:
+    def _action(self, request: Request) -> Job[bytes]:
+        invoke, targets, values = request.invoke, request.targets, request.values
+        listed = request.kind in (pdu.WITH_LIST, pdu.ACTION_LIST_FIRST_BLOCK)
         if request.kind == pdu.ACTION_NEXT:
-            return self._action_error(request, ActionResult.NO_LONG_ACTION_IN_PROGRESS)
-        if request.block is None:
-            listed = request.kind == pdu.WITH_LIST
-            return self._act_all(request.invoke, request.targets, request.values, listed=listed)
-        if request.targets:
-            denied = self._denied(request.targets, self._view.executable)
-            if denied is not None:
-                return self._action_error(request, ActionResult(denied))
-            listed = request.kind == pdu.ACTION_LIST_FIRST_BLOCK
-            self._incoming = Incoming(request.targets, listed=listed, limit=self._limits.max_long_value)
-        incoming, block = self._incoming, request.block
-        if incoming is None:
-            return self._action_error(request, ActionResult.NO_LONG_ACTION_IN_PROGRESS)
-        if block.number != incoming.number + 1 or not incoming.add(block):
+            return self._return_next(request)
+        self._returning = None
+        if request.block is not None:
+            if targets:
+                self._incoming = None
+                denied = self._denied(targets, self._view.executable)
+                if denied is not None:
+                    return self._action_error(request, ActionResult(denied))
+                self._incoming = Incoming(targets, listed=listed, limit=self._limits.max_long_value)
+            incoming, block = self._incoming, request.block
+            if incoming is None:
+                return self._action_error(request, ActionResult.NO_LONG_ACTION_IN_PROGRESS)
+            if block.number != incoming.number + 1 or not incoming.add(block):
+                self._incoming = None
+                return self._action_error(request, ActionResult.LONG_ACTION_ABORTED)
+            if not block.last:
+                return bytes((Tag.ACTION_RESPONSE, 4, invoke)) + block.number.to_bytes(4, "big")
             self._incoming = None
-            return self._action_error(request, ActionResult.LONG_ACTION_ABORTED)
-        if not block.last:
-            return bytes((Tag.ACTION_RESPONSE, 4, request.invoke)) + block.number.to_bytes(4, "big")
-        self._incoming = None
-        values = _received_values(incoming)
-        if values is None:
-            replies = [ActionReply(ActionResult.TYPE_UNMATCHED)] * len(incoming.targets)
-            return self._action_response(request.invoke, replies, listed=incoming.listed)
-        return self._act_all(request.invoke, incoming.targets, values, listed=incoming.listed)
+            taken, targets, listed = incoming.values(), incoming.targets, incoming.listed
+            if taken is None:
+                mismatch = [ActionReply(ActionResult.TYPE_UNMATCHED)] * len(targets)
+                return self._action_response(invoke, mismatch, listed=listed)
+            values = taken
+        replies = yield from self._act_all(targets, values)
+        return self._action_response(invoke, replies, listed=listed)
 
     def _action_error(self, request: Request, result: ActionResult) -> bytes:
         return self._action_response(request.invoke, [ActionReply(result)], listed=False)
-
-    def _act_all(
-        self,
-        invoke: int,
-        targets: tuple[Target, ...],
-        values: tuple[bytes | None, ...],
-        *,
-        listed: bool,
-    ) -> bytes:
-        """Call the methods one after the other; empty if one of them waits for its meter."""
-        todo = zip(targets, values, strict=True)
-        replies: list[ActionReply] = []
-
-        def go_on() -> bytes:
-            for target, value in todo:
-                reply = self._act(target, value)
-                if isinstance(reply, Pending):
-                    self._wait(reply, resume)
-                    return b""
-                replies.append(reply)
-            return self._action_response(invoke, replies, listed=listed)
-
-        def resume(reply: ActionReply) -> None:
-            self._waiting = None
-            self._readable = self._view.unguarded
-            replies.append(reply)
-            response = go_on()
-            if response and invoke & 0x40:
-                self.deliver(response)
-
-        return go_on()
-
-    def _wait(self, pending: Pending, resume: Callable[[ActionReply], None]) -> None:
-        self._waiting = pending
-        self._readable = {}
-        pending.then(resume)
-
-    def _act(self, target: Target, value: bytes | None) -> ActionReply | Pending:
-        if target.key == REPLY_TO_HLS:
-            return self._reply_to_hls(value)
-        if target.key not in self._view.executable:
-            return ActionReply(ActionResult(self._device.schema.why_not(target.key)))
-        if not self._protected(target.key, self._view.method_guards):
-            return ActionReply(ActionResult.READ_WRITE_DENIED)
-        own = self._security(target, value)
-        if own is not None:
-            return own
-        name, index = target.logical_name, target.index
-        reply = self._device.on_action(target.class_id, name, index, value, self._client)
-        if isinstance(reply, ActionResult):
-            return ActionReply(reply)
-        if isinstance(reply, Pending) and reply.reply is not None:
-            return reply.reply
-        return reply
-
-    def _protected(self, key: bytes, guards: dict[bytes, int]) -> bool:
-        """Tell whether the request has the protection that an attribute or method asks for."""
-        guard = guards.get(key, 0)
-        return self.applied & guard == guard
-
-    def _security(self, target: Target, value: bytes | None) -> ActionReply | None:
-        """Return the reply of a method of the association's own or of a security setup; ``None`` for others."""
-        setups, client = self._context.security, self._client.sap
-        if setups is None:
-            return None
-        if target.class_id == _SECURITY_SETUP:
-            # 0-0:43.0.0 is the current association's, 0-0:43.0.n that of client n.
-            return setups.act(target.logical_name[4] or client, target.index, value)
-        if target.key == _CHANGE_SECRET:
-            return setups.change_secret(client, value)
-        return None
-
-    def _reply_to_hls(self, value: bytes | None) -> ActionReply:
-        if self.hls is None:
-            return ActionReply(ActionResult.READ_WRITE_DENIED)
-        try:
-            answer = axdr.decode(value or axdr.NULL)
-        except AxdrError:
-            answer = None
-        ours = self.hls(answer if isinstance(answer, bytes) else b"")
-        if ours is None:
-            return ActionReply(ActionResult.READ_WRITE_DENIED)
-        self.hls = None
-        self._readable = self._view.unguarded
-        return ActionReply(ActionResult.SUCCESS, axdr.octet_string(ours))
 
     def _action_response(self, invoke: int, replies: list[ActionReply], *, listed: bool) -> bytes:
         items = b"".join(pdu.action_item(reply.result, reply.returned) for reply in replies)
@@ -441,10 +273,99 @@ class Services:
             head = bytes((Tag.ACTION_RESPONSE, pdu.WITH_LIST, invoke)) + axdr.encode_length(len(replies))
         else:
             head = bytes((Tag.ACTION_RESPONSE, pdu.NORMAL, invoke))
-        if len(head) + len(items) > self._room:
-            # Return parameters in blocks are not negotiated.
-            items = b"".join(pdu.action_item(reply.result, None) for reply in replies)
-        return head + items
+        if len(head) + len(items) <= self._room:
+            return head + items
+        if self._in_general_blocks(Conformance.BLOCK_TRANSFER_WITH_ACTION):
+            return self._send_long(head, Outgoing(iter((items,))))
+        if self._able(Conformance.BLOCK_TRANSFER_WITH_ACTION):
+            # Of one method what it returns, as Gurux's client has it; of several the list of their responses.
+            raw = head[3:] + items if listed else replies[0].returned or b""
+            self._returning = Outgoing(iter((raw,)))
+            return self._return_block(invoke, self._returning)
+        return head + b"".join(pdu.action_item(reply.result, None) for reply in replies)
+
+    def _return_block(self, invoke: int, outgoing: Outgoing) -> bytes:
+        block = outgoing.block(self._room - _BLOCK_OVERHEAD)
+        if block.last:
+            self._returning = None
+        head = bytes((Tag.ACTION_RESPONSE, 2, invoke))
+        return head + pdu.data_block(last=block.last, number=block.number, raw=block.raw)
+
+    def _return_next(self, request: Request) -> bytes:
+        outgoing = self._returning
+        if outgoing is None:
+            return self._action_error(request, ActionResult.NO_LONG_ACTION_IN_PROGRESS)
+        if request.number != outgoing.number:
+            self._returning = None
+            return self._action_error(request, ActionResult.LONG_ACTION_ABORTED)
+        return self._return_block(request.invoke, outgoing)
+
+    # --- ACCESS
+
+    def _access(self, apdu: bytes) -> bytes:
+        if not self._able(Conformance.ACCESS):
+            return NOT_NEGOTIATED
+        try:
+            request = access.decode_request(apdu)
+        except (ApduError, AxdrError):
+            return MALFORMED
+        why: DataAccessResult | None = None
+        if self.waiting:
+            why = DataAccessResult.TEMPORARY_FAILURE
+        elif self.hls is not None:
+            why = DataAccessResult.READ_WRITE_DENIED
+        elif len(request.items) > self._limits.max_list:
+            why = DataAccessResult.OTHER_REASON
+        return self._run(self._access_all(request, why), confirmed=request.confirmed)
+
+    def _access_all(self, request: access.AccessRequest, why: DataAccessResult | None) -> Job[bytes]:
+        """Carry out a list of accesses; none of them if there is a reason why not."""
+        data: list[bytes | Iterator[bytes]] = []
+        results: list[int] = []
+        for item in request.items:
+            found: Found = why or axdr.NULL
+            if why is None:
+                found = yield from self._access_one(item)
+            failed = isinstance(found, DataAccessResult)
+            results.append(found if isinstance(found, DataAccessResult) else 0)
+            data.append(axdr.NULL if isinstance(found, DataAccessResult) else found)
+            if failed and request.break_on_error:
+                why = DataAccessResult.OTHER_REASON
+        head, chunks = access.response(request, data, results)
+        outgoing = Outgoing(chunks)
+        try:
+            whole = outgoing.whole(self._room - len(head))
+        except RowsGoneError:
+            return MALFORMED
+        if whole is not None:
+            return head + whole
+        if self.general or self._able(Conformance.GENERAL_BLOCK_TRANSFER):
+            return self._send_long(head, outgoing)
+        return TOO_LONG
+
+    def _access_one(self, item: access.AccessItem) -> Job[Found]:
+        if item.kind == access.GET:
+            return self._read(item.target)
+        if item.kind == access.SET:
+            return (yield from self._write_all((item.target,), (item.value,)))[0] or axdr.NULL
+        reply = self._act(item.target, item.value)
+        if isinstance(reply, Pending):
+            reply = yield reply
+        return DataAccessResult(reply.result) if reply.result else reply.returned or axdr.NULL
+
+
+def _needed(request: Request) -> int:
+    """Return the bits of conformance that a request takes; the answer to a challenge takes none."""
+    if _is_hls_reply(request):
+        return 0
+    needed, blocks = _SERVICE[Tag(request.service)]
+    if request.kind in _LISTS[Tag(request.service)]:
+        needed |= Conformance.MULTIPLE_REFERENCES
+    if request.block is not None or not request.targets:  # what names no target goes on with a transfer
+        needed |= blocks
+    if any(target.selector for target in request.targets):
+        needed |= Conformance.SELECTIVE_ACCESS
+    return needed
 
 
 def _is_hls_reply(request: Request) -> bool:
@@ -455,17 +376,6 @@ def _is_hls_reply(request: Request) -> bool:
 def _set_block_error(request: Request, result: DataAccessResult) -> bytes:
     number = request.block.number if request.block else 0
     return bytes((Tag.SET_RESPONSE, 3, request.invoke, result)) + number.to_bytes(4, "big")
-
-
-def _row_chunks(rows: Rows) -> Iterator[bytes]:
-    """Yield the array; its length is announced first, so the rows must be as many. Raises _RowsGoneError."""
-    yield axdr.array_header(rows.total)
-    count = 0
-    for row in islice(rows.rows, rows.total):
-        count += 1
-        yield row
-    if count < rows.total:
-        raise _RowsGoneError(f"{rows.total} rows announced, {count} there")
 
 
 def _listed(items: list[bytes | Iterator[bytes] | DataAccessResult]) -> Iterator[bytes]:
@@ -479,19 +389,3 @@ def _listed(items: list[bytes | Iterator[bytes] | DataAccessResult]) -> Iterator
         else:
             yield b"\x00"
             yield from item
-
-
-def _received_values(incoming: Incoming) -> tuple[bytes, ...] | None:
-    """Cut the values of a long request apart; ``None`` if they are malformed or too few or many."""
-    raw = incoming.raw
-    try:
-        count, at = axdr.decode_length(raw, 0) if incoming.listed else (1, 0)
-        if count != len(incoming.targets):
-            return None
-        values: list[bytes] = []
-        for _ in range(count):
-            value, at = axdr.take_value(raw, at)
-            values.append(value)
-    except AxdrError:
-        return None
-    return tuple(values) if at == len(raw) else None

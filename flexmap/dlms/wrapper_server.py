@@ -10,6 +10,7 @@ import msgspec
 
 from flexmap.dlms import acse
 from flexmap.dlms.apdu import Tag
+from flexmap.dlms.general_blocks import apdus_of
 from flexmap.dlms.peer import Peer, Pool
 from flexmap.dlms.profile import Limits
 from flexmap.dlms.wrapper import HEADER, VERSION, WrapperError, decode_datagram
@@ -34,7 +35,7 @@ _RESPONSES = frozenset(
 class Connection:
     """One peer that speaks the wrapper: a TCP connection, or a UDP address."""
 
-    __slots__ = ("_limits", "_peer", "_rest", "backlog", "proven")
+    __slots__ = ("_deliver", "_limits", "_peer", "_rest", "backlog", "proven")
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Connection:
         origin: Hashable = None,
     ) -> None:
         self._limits = limits
+        self._deliver = deliver
         self._peer = Peer(server, pool, limits, lambda key, reply: deliver(_reply(key, reply)), origin)
         self._rest = b""
         self.backlog = False
@@ -91,9 +93,14 @@ class Connection:
             if destination != BROADCAST_SAP:
                 key = octets[at + 2 : at + 6]
                 reply = self._peer.answer(key, source, destination, octets[at + 8 : end])
-                if reply:
-                    replies.append(HEADER.pack(VERSION, destination, source, len(reply)) + reply)
-                    room -= len(reply)
+                if reply.__class__ is bytes:
+                    if reply:
+                        replies.append(HEADER.pack(VERSION, destination, source, len(reply)) + reply)
+                        room -= len(reply)
+                else:
+                    for each in apdus_of(reply):
+                        replies.append(_reply(key, each))
+                        room -= len(each)
             turns -= 1
             at = end
         self._rest = octets[at:]
@@ -111,7 +118,11 @@ class Connection:
         key = octets[2:6]
         reply = self._peer.answer(key, source, destination, apdu)
         self.proven = self.proven or self._peer.proven(key)
-        return _reply(key, reply) if reply else b""
+        if reply.__class__ is bytes:
+            return _reply(key, reply) if reply else b""
+        for each in apdus_of(reply):
+            self._deliver(_reply(key, each))
+        return b""
 
     def close(self) -> None:
         """End all associations: the peer is gone."""

@@ -179,7 +179,7 @@ def test_only_the_conformance_that_is_implemented_is_negotiated():
     server, _ = toy_server()
     everything = NONE_AARQ.replace(bytes.fromhex("007e1f"), b"\xff\xff\xff")
     reply = server.connection(lambda _: None).receive(wrapper.encode(16, SAP, everything))
-    assert reply[-11:].hex() == "5f1f0400" + "001a1d" + "ffff" + "0007"
+    assert reply[-11:].hex() == "5f1f0400" + "201e5d" + "ffff" + "0007"
 
 
 def test_half_open_association_can_only_answer_the_challenge():
@@ -555,7 +555,7 @@ def test_current_association():
     assert meter.get(15, ASSOCIATION_LN, 3) == (1, SAP)
     assert meter.get(15, ASSOCIATION_LN, 4).hex() == "60857405080103"
     conformance, receive, send, version, _, _ = meter.get(15, ASSOCIATION_LN, 5)
-    assert (int(conformance, 2), len(conformance)) == (0x401A1D, 24)
+    assert (int(conformance, 2), len(conformance)) == (0x401E1D, 24)
     assert (receive, send, version) == (65535, 1000, 6)
     assert meter.get(15, ASSOCIATION_LN, 6).hex() == "60857405080205"
     assert meter.get(15, ASSOCIATION_LN, 8) == 2

@@ -1,0 +1,307 @@
+"""What an association may do with the objects of its logical device: the part that both referencings share.
+
+One request may be waiting for its meter (:class:`flexmap.dlms.objects.Pending`). Until it is answered, every other
+request of that association is refused with temporary-failure: replies never overtake each other and nothing
+queues up. A client that sends one request at a time never sees this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from flexmap.dlms import apdu as pdu
+from flexmap.dlms import axdr, selection
+from flexmap.dlms.acse import Mechanism
+from flexmap.dlms.apdu import ActionResult, DataAccessResult, ServiceError, StateError
+from flexmap.dlms.axdr import AxdrError
+from flexmap.dlms.blocks import Outgoing
+from flexmap.dlms.objects import (
+    ASSOCIATION_LN,
+    ActionReply,
+    AssociationContext,
+    LogicalDevice,
+    Pending,
+    Rows,
+    SelectionError,
+    View,
+    attribute_key,
+)
+from flexmap.dlms.profile import ClientProfile, Limits
+from flexmap.dlms.requests import Target
+from flexmap.model.error import RemoteError
+
+T = TypeVar("T")
+Job = Generator[Pending, ActionReply, T]
+"""Work that may have to wait for meters: yields what it waits for, is sent the reply, returns its result."""
+Found = bytes | Iterator[bytes] | DataAccessResult
+"""An encoding, whole or in chunks, or why there is none."""
+
+REPLY_TO_HLS = attribute_key(15, ASSOCIATION_LN, 1)
+_CHANGE_SECRET = attribute_key(15, ASSOCIATION_LN, 2)
+_SECURITY_SETUP = 64
+
+NOT_UNDERSTOOD = pdu.exception_response(StateError.SERVICE_UNKNOWN, ServiceError.SERVICE_NOT_SUPPORTED)
+NOT_NEGOTIATED = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.SERVICE_NOT_SUPPORTED)
+MALFORMED = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OTHER_REASON)
+TOO_LONG = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.PDU_TOO_LONG)
+
+
+class RowsGoneError(RemoteError):
+    """Rows that were announced were deleted before they went out."""
+
+
+class ObjectAccess:
+    """Objects of one open association, as its client may use them. ``respond`` is the way in."""
+
+    __slots__ = (
+        "_client",
+        "_context",
+        "_device",
+        "_limits",
+        "_readable",
+        "_room",
+        "_values",
+        "_view",
+        "_waiting",
+        "applied",
+        "deliver",
+        "general",
+        "hls",
+        "long",
+    )
+
+    def __init__(
+        self,
+        device: LogicalDevice,
+        view: View,
+        client: ClientProfile,
+        context: AssociationContext,
+        *,
+        limits: Limits,
+        room: int,
+    ) -> None:
+        self._device = device
+        self._values = device.values
+        self._view = view
+        self._client = client
+        self._context = context
+        self._limits = limits
+        self._room = room
+        """Octets that a plain response may have."""
+        self.applied = 0
+        """Protection of the request that is being answered: bits of security control, and SIGNED."""
+        self.general = False
+        """The request that is being answered came in general blocks, and so goes its response."""
+        self.long: Outgoing | None = None
+        """A response that is to go out in general blocks; ``respond`` returns nothing then."""
+        self._waiting: Pending | None = None
+        self.deliver: Callable[[bytes], None] = lambda _: None
+        """Takes a plain response that comes late; empty where it is ``long``."""
+        self.hls: Callable[[bytes], bytes | None] | None = None
+        """Checks the client's answer to our challenge and returns ours to its; set until that has happened."""
+        half_open = client.mechanism >= Mechanism.HLS
+        self._readable = {} if half_open else self._fast()
+
+    @property
+    def proven(self) -> bool:
+        """The client has proven that it knows a secret."""
+        return self.hls is None and self._client.mechanism != Mechanism.NONE
+
+    @property
+    def waiting(self) -> bool:
+        """A request waits for its meter."""
+        return self._waiting is not None
+
+    @property
+    def longest(self) -> int:
+        """Octets of a request, or of a protected response, that may be put together of blocks."""
+        return self._limits.max_long_value
+
+    def narrow(self, room: int) -> None:
+        """Set how many octets a plain response may have from now on."""
+        self._room = room
+
+    def respond(self, apdu: bytes) -> bytes:
+        """Return the response to a plain request; empty when none is due (now)."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Forget what is under way: the association ends."""
+        self.long = None
+        if self._waiting is not None:
+            self._waiting.cancelled = True
+            self._waiting = None
+
+    def _fast(self) -> dict[bytes, object]:
+        """Return what can be read without a further look."""
+        return self._view.unguarded
+
+    def _able(self, needed: int) -> bool:
+        """Tell whether all these bits of conformance were negotiated."""
+        return self._context.conformance & needed == needed
+
+    # --- work that may have to wait
+
+    def _run(self, job: Job[bytes], *, confirmed: bool) -> bytes:
+        """Return the response of a job; empty while it waits."""
+        try:
+            pending = next(job)
+        except StopIteration as end:
+            return self._done(end.value, confirmed=confirmed)
+        self._wait(pending, job, confirmed=confirmed)
+        return b""
+
+    def _done(self, response: bytes, *, confirmed: bool) -> bytes:
+        if confirmed:
+            return response
+        self.long = None
+        return b""
+
+    def _wait(self, pending: Pending, job: Job[bytes], *, confirmed: bool) -> None:
+        self._waiting = pending
+        self._readable = {}
+
+        def resume(reply: ActionReply) -> None:
+            self._waiting = None
+            self._readable = self._fast()
+            try:
+                following = job.send(reply)
+            except StopIteration as end:
+                response = self._done(end.value, confirmed=confirmed)
+                if response or self.long is not None:
+                    self.deliver(response)
+                return
+            self._wait(following, job, confirmed=confirmed)
+
+        pending.then(resume)
+
+    def _write_all(self, targets: Sequence[Target], values: Sequence[bytes | None]) -> Job[list[DataAccessResult]]:
+        results: list[DataAccessResult] = []
+        for target, value in zip(targets, values, strict=True):
+            result = self._write(target, value)
+            if isinstance(result, Pending):
+                result = DataAccessResult((yield result).result)
+            results.append(result)
+        return results
+
+    def _act_all(self, targets: Sequence[Target], values: Sequence[bytes | None]) -> Job[list[ActionReply]]:
+        replies: list[ActionReply] = []
+        for target, value in zip(targets, values, strict=True):
+            reply = self._act(target, value)
+            if isinstance(reply, Pending):
+                reply = yield reply
+            replies.append(reply)
+        return replies
+
+    # --- attributes and methods
+
+    def _read(self, target: Target) -> Found:
+        found = self._view.readable.get(target.key)
+        if found is None:
+            return self._device.schema.why_not(target.key)
+        if not self._protected(target.key, self._view.guards):
+            return DataAccessResult.READ_WRITE_DENIED
+        if isinstance(found, int):
+            found = self._values[found]
+            if callable(found):
+                found = found()
+        elif callable(found):
+            found = found(self._context)
+        if isinstance(found, DataAccessResult):
+            return found
+        if target.selector and not self._selectable(target):
+            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
+        if isinstance(found, bytes):
+            return found
+        try:
+            chosen = selection.decode(target.selector, target.parameters) if target.selector else None
+            return _row_chunks(found.select(chosen))
+        except SelectionError as error:
+            return error.result
+        except AxdrError:
+            return DataAccessResult.TYPE_UNMATCHED
+
+    def _selectable(self, target: Target) -> bool:
+        attribute = self._device.schema.attribute(target.key)
+        return attribute is not None and target.selector in attribute.selectors
+
+    def _write(self, target: Target, value: bytes | None) -> DataAccessResult | Pending:
+        if target.key not in self._view.writable:
+            return self._device.schema.why_not(target.key)
+        if not self._protected(target.key, self._view.guards):
+            return DataAccessResult.READ_WRITE_DENIED
+        if target.selector:
+            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
+        name, index = target.logical_name, target.index
+        result = self._device.on_set(target.class_id, name, index, value or axdr.NULL, self._client)
+        if isinstance(result, Pending) and result.reply is not None:
+            return DataAccessResult(result.reply.result)
+        return result
+
+    def _act(self, target: Target, value: bytes | None) -> ActionReply | Pending:
+        if target.key == REPLY_TO_HLS:
+            return self._reply_to_hls(value)
+        if target.key not in self._view.executable:
+            return ActionReply(ActionResult(self._device.schema.why_not(target.key)))
+        if not self._protected(target.key, self._view.method_guards):
+            return ActionReply(ActionResult.READ_WRITE_DENIED)
+        own = self._security(target, value)
+        if own is not None:
+            return own
+        name, index = target.logical_name, target.index
+        reply = self._device.on_action(target.class_id, name, index, value, self._client)
+        if isinstance(reply, ActionResult):
+            return ActionReply(reply)
+        if isinstance(reply, Pending) and reply.reply is not None:
+            return reply.reply
+        return reply
+
+    def _protected(self, key: bytes, guards: dict[bytes, int]) -> bool:
+        """Tell whether the request has the protection that an attribute or method asks for."""
+        guard = guards.get(key, 0)
+        return self.applied & guard == guard
+
+    def _denied(self, targets: Sequence[Target], allowed: frozenset[bytes]) -> DataAccessResult | None:
+        """Return why a long value is not even taken in: the client has a right to none of its targets."""
+        if any(target.key in allowed for target in targets):
+            return None
+        return self._device.schema.why_not(targets[0].key)
+
+    def _security(self, target: Target, value: bytes | None) -> ActionReply | None:
+        """Return the reply of a method of the association's own or of a security setup; ``None`` for others."""
+        setups, client = self._context.security, self._client.sap
+        if setups is None:
+            return None
+        if target.class_id == _SECURITY_SETUP:
+            # 0-0:43.0.0 is the current association's, 0-0:43.0.n that of client n.
+            return setups.act(target.logical_name[4] or client, target.index, value)
+        if target.key == _CHANGE_SECRET:
+            return setups.change_secret(client, value)
+        return None
+
+    def _reply_to_hls(self, value: bytes | None) -> ActionReply:
+        if self.hls is None:
+            return ActionReply(ActionResult.READ_WRITE_DENIED)
+        try:
+            answer = axdr.decode(value or axdr.NULL)
+        except AxdrError:
+            answer = None
+        ours = self.hls(answer if isinstance(answer, bytes) else b"")
+        if ours is None:
+            return ActionReply(ActionResult.READ_WRITE_DENIED)
+        self.hls = None
+        self._readable = self._fast()
+        return ActionReply(ActionResult.SUCCESS, axdr.octet_string(ours))
+
+
+def _row_chunks(rows: Rows) -> Iterator[bytes]:
+    """Yield the array; its length is announced first, so the rows must be as many. Raises RowsGoneError."""
+    yield axdr.array_header(rows.total)
+    count = 0
+    for row in islice(rows.rows, rows.total):
+        count += 1
+        yield row
+    if count < rows.total:
+        raise RowsGoneError(f"{rows.total} rows announced, {count} there")
