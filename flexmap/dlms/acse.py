@@ -28,6 +28,10 @@ class Context(enum.IntEnum):
     SN_CIPHERED = 4
 
 
+CIPHERED = frozenset({Context.LN_CIPHERED, Context.SN_CIPHERED})
+SHORT_NAMES = frozenset({Context.SN, Context.SN_CIPHERED})
+
+
 class Mechanism(enum.IntEnum):
     """Authentication mechanisms."""
 

@@ -155,10 +155,23 @@ CONFORMANCE_LN = (
     | Conformance.ACTION
 )
 """What this server does with logical names; nothing else is ever negotiated."""
+CONFORMANCE_SN = (
+    Conformance.GENERAL_PROTECTION
+    | Conformance.GENERAL_BLOCK_TRANSFER
+    | Conformance.READ
+    | Conformance.WRITE
+    | Conformance.UNCONFIRMED_WRITE
+    | Conformance.BLOCK_TRANSFER_WITH_GET
+    | Conformance.BLOCK_TRANSFER_WITH_SET
+    | Conformance.MULTIPLE_REFERENCES
+    | Conformance.PARAMETERISED_ACCESS
+)
+"""What it does with short names."""
 
 
 DLMS_VERSION = 6
-VAA_NAME_LN = 7
+VAA_NAME_LN, VAA_NAME_SN = 7, 0xFA00
+"""vaa-name of a server with logical and with short name referencing."""
 MIN_PDU = 64
 """Smallest max receive PDU size that a server accepts."""
 
@@ -183,6 +196,7 @@ class InitiateResponse(msgspec.Struct, frozen=True, kw_only=True):
     conformance: int
     max_pdu: int
     version: int = DLMS_VERSION
+    vaa_name: int = VAA_NAME_LN
 
 
 def decode_initiate_request(octets: bytes) -> InitiateRequest:
@@ -247,7 +261,7 @@ def decode_initiate_response(octets: bytes) -> InitiateResponse:
 
 
 def encode_initiate_response(response: InitiateResponse) -> bytes:
-    """Return the InitiateResponse of a server with logical name referencing."""
+    """Return the InitiateResponse."""
     return b"".join(
         (
             b"\x08\x00",
@@ -255,7 +269,7 @@ def encode_initiate_response(response: InitiateResponse) -> bytes:
             _CONFORMANCE_HEADER,
             response.conformance.to_bytes(3, "big"),
             response.max_pdu.to_bytes(2, "big"),
-            VAA_NAME_LN.to_bytes(2, "big"),
+            response.vaa_name.to_bytes(2, "big"),
         )
     )
 

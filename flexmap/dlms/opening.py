@@ -10,9 +10,12 @@ import msgspec
 from flexmap.dlms import acse
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms import authentication as hls
-from flexmap.dlms.acse import Aare, Aarq, Context, Diagnostic, Mechanism, Result
+from flexmap.dlms.acse import CIPHERED, SHORT_NAMES, Aare, Aarq, Context, Diagnostic, Mechanism, Result
 from flexmap.dlms.apdu import (
     CONFORMANCE_LN,
+    CONFORMANCE_SN,
+    VAA_NAME_LN,
+    VAA_NAME_SN,
     ApduError,
     Conformance,
     InitiateError,
@@ -24,6 +27,7 @@ from flexmap.dlms.association import Association, Report, report_failure
 from flexmap.dlms.authentication import GmacProof, Proof, SecretProof, Side, SignatureProof
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.identity import Use
+from flexmap.dlms.object_access import ObjectAccess
 from flexmap.dlms.objects import AssociationContext, LogicalDevice
 from flexmap.dlms.profile import WITH_SECRET, WITH_TITLE, ClientProfile, EventKind, Limits, Threat
 from flexmap.dlms.protection import SERVICE_ROOM, Opened, Protection, Shared
@@ -37,11 +41,15 @@ from flexmap.dlms.security import (
     ShortLivedCounterStore,
 )
 from flexmap.dlms.services import Services
+from flexmap.dlms.short_names import short_names
+from flexmap.dlms.sn_services import ShortNameServices
 from flexmap.dlms.suite import SUITES
 from flexmap.model.error import LocalError, RemoteError
 
-_SERVICES = Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.ACCESS
+_SERVICES_LN = Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.ACCESS
+_SERVICES_SN = Conformance.READ | Conformance.WRITE | Conformance.UNCONFIRMED_WRITE
 """Without one of them an association is good for nothing."""
+_CONTEXTS = frozenset(Context)
 
 
 class RefusalError(RemoteError):
@@ -69,7 +77,7 @@ class RefusalError(RemoteError):
         result = Result.REJECTED_TRANSIENT if self.transient else Result.REJECTED_PERMANENT
         return acse.encode_aare(
             Aare(
-                context=context if context in (Context.LN, Context.LN_CIPHERED) else Context.LN,
+                context=context if context in _CONTEXTS else Context.LN,
                 result=result,
                 diagnostic=self.diagnostic,
                 provider=self.provider,
@@ -102,7 +110,7 @@ class Opening:
     def open(self, aarq: Aarq) -> tuple[Association, bytes]:
         """Return the association and the AARE that accepts it; raises RefusalError."""
         following = self._client.next_keys
-        if following is not None and aarq.context == Context.LN_CIPHERED and self._under(following, aarq):
+        if following is not None and aarq.context in CIPHERED and self._under(following, aarq):
             self._turn_to(following)
         return self._open(aarq)
 
@@ -128,7 +136,7 @@ class Opening:
     def _open(self, aarq: Aarq) -> tuple[Association, bytes]:
         client = self._client
         self._check_names(aarq)
-        protection = self._protection(aarq.calling_title or b"") if aarq.context == Context.LN_CIPHERED else None
+        protection = self._protection(aarq.calling_title or b"") if aarq.context in CIPHERED else None
         opened, initiate = self._initiate(aarq, protection)
         if client.mechanism == Mechanism.LLS:
             self._check_password(aarq.authentication or b"")
@@ -152,13 +160,20 @@ class Opening:
 
     def _association(
         self, context: AssociationContext, protection: Protection | None, initial: int
-    ) -> tuple[Services, Association]:
+    ) -> tuple[ObjectAccess, Association]:
         client, lookup = self._client, self._shared.lookup
         context.policy = client.policy | initial
         view = self._device.schema.view(client.role, client.scope)
         context.object_list = view.object_list
         room = context.max_send - (0 if protection is None else SERVICE_ROOM)
-        services = Services(self._device, view, client, context, limits=self._limits, room=room)
+        services: ObjectAccess
+        if context.context in SHORT_NAMES:
+            names = short_names(self._device.schema)
+            services = ShortNameServices(
+                self._device, view, client, context, limits=self._limits, room=room, names=names
+            )
+        else:
+            services = Services(self._device, view, client, context, limits=self._limits, room=room)
         association = Association(
             services, context, self._report, protection, initial=initial, lookup=lambda: lookup(client.sap)
         )
@@ -169,7 +184,9 @@ class Opening:
         context = AssociationContext(
             client_sap=client.sap, server_sap=self._device.sap, context=name, mechanism=client.mechanism
         )
-        able = CONFORMANCE_LN if name == Context.LN_CIPHERED else CONFORMANCE_LN & ~Conformance.GENERAL_PROTECTION
+        able = CONFORMANCE_SN if name in SHORT_NAMES else CONFORMANCE_LN
+        if name not in CIPHERED:
+            able &= ~Conformance.GENERAL_PROTECTION
         context.security = self._shared.setups
         context.conformance = initiate.conformance & able
         context.max_receive = limits.max_pdu
@@ -185,9 +202,9 @@ class Opening:
         client = self._client
         if not aarq.protocol_version_1:
             raise RefusalError("protocol version", 2, provider=True)
-        ciphered = aarq.context == Context.LN_CIPHERED
+        ciphered = aarq.context in CIPHERED
         able = client.keys is not None or bool(client.signing_key)
-        if aarq.context not in (Context.LN, Context.LN_CIPHERED) or (ciphered and not able):
+        if aarq.context not in _CONTEXTS or (ciphered and not able):
             raise RefusalError("application context", Diagnostic.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED)
         if (client.policy | client.response_policy) and not ciphered:
             raise RefusalError("ciphering required", Diagnostic.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED)
@@ -228,7 +245,7 @@ class Opening:
             raise RefusalError(f"initiate request: {error}") from error
         if initiate.version < pdu.DLMS_VERSION:
             raise RefusalError("DLMS version", error=InitiateError.DLMS_VERSION_TOO_LOW)
-        if not initiate.conformance & _SERVICES:
+        if not initiate.conformance & (_SERVICES_SN if aarq.context in SHORT_NAMES else _SERVICES_LN):
             raise RefusalError("conformance", error=InitiateError.INCOMPATIBLE_CONFORMANCE)
         if 0 < initiate.max_pdu < pdu.MIN_PDU:
             raise RefusalError("max PDU size", error=InitiateError.PDU_SIZE_TOO_SHORT)
@@ -259,7 +276,7 @@ class Opening:
             raise LocalError(f"the server has no signing key of suite {client.suite}")
         return SignatureProof(SUITES[client.suite], private, client.signing_key)
 
-    def _challenge(self, aarq: Aarq, services: Services, context: AssociationContext) -> bytes | None:
+    def _challenge(self, aarq: Aarq, services: ObjectAccess, context: AssociationContext) -> bytes | None:
         """Return our challenge (StoC) and arrange for pass 3 and 4; ``None`` without HLS."""
         mechanism, shared = self._client.mechanism, self._shared
         if mechanism < Mechanism.HLS:
@@ -301,9 +318,13 @@ class Opening:
 
     def _accept(self, aarq: Aarq, context: AssociationContext, opened: Opened, challenge: bytes | None) -> bytes:
         information = pdu.encode_initiate_response(
-            InitiateResponse(conformance=context.conformance, max_pdu=context.max_receive)
+            InitiateResponse(
+                conformance=context.conformance,
+                max_pdu=context.max_receive,
+                vaa_name=VAA_NAME_SN if context.context in SHORT_NAMES else VAA_NAME_LN,
+            )
         )
-        titled = challenge is not None or aarq.context == Context.LN_CIPHERED
+        titled = challenge is not None or aarq.context in CIPHERED
         return acse.encode_aare(
             Aare(
                 context=aarq.context,

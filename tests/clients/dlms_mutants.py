@@ -52,9 +52,34 @@ def seeds() -> list[bytes]:
         b"\xc3\x03\xc1\x01" + breaker + b"\1\x0f\0",
         b"\xc3\x04\xc1" + breaker + block,
         b"\xc3\x06\xc1" + last,
+        b"\xd9\x40\0\0\1\0\2\1" + note[:9] + b"\3" + breaker + b"\2\0\x0f\0",
+        b"\xd9\x60\0\0\2\0\1\4\0\7" + PROFILE + b"\2\2" + EntrySelection(3, 5).encode() + b"\1\0",
+        b"\xe0\x83\0\1\0\0\x0d" + get(7, PROFILE, 2),
+        b"\xe0\x43\0\1\0\0\x05" + get(7, PROFILE, 2)[:5],
+        b"\xe0\x83\0\2\0\1\x08" + get(7, PROFILE, 2)[5:],
+        b"\xe0\x84\0\2\0\1\0",
         b"\xdb\x08" + CLIENT_TITLE + b"\x05\x30\0\0\0\1",
         b"\xc8\x1e\x30" + bytes(29),
         acse.encode_release(acse.Release(reason=0)),
+    ]
+
+
+def short_name_seeds() -> list[bytes]:
+    """The same with short names."""
+    initiate = acse.Aarq(context=2, mechanism=1, authentication=SECRET, user_information=INITIATE)
+    return [
+        acse.encode_aarq(initiate),
+        b"\5\1\2\xfa\x08",
+        b"\5\2\2\1\x08\2\2\x08",
+        b"\5\1\4\2\x88\2" + EntrySelection(3, 5).encode(),
+        b"\5\1\5\0\1",
+        b"\5\1\6\0\0\1\3\2\2\1",
+        b"\5\1\6\1\0\2\4\x08\2\2\x08",
+        b"\6\1\2\1\x88\1" + axdr.octet_string(b"hello"),
+        b"\6\1\7\0\0\1\1" + axdr.octet_string(b"\1\2\1\x88"),
+        b"\6\1\7\1\0\2\1" + axdr.octet_string(b"\1" + axdr.octet_string(b"x")),
+        b"\x16\1\2\1\x88\1" + axdr.octet_string(b"silent"),
+        b"\xe0\x83\0\1\0\0\5\5\1\2\xfa\x08",
     ]
 
 

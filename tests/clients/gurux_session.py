@@ -7,10 +7,17 @@ import os
 import socket
 from typing import Any
 
-from gurux_dlms import GXReplyData
+from gurux_dlms import GXDLMSAccessItem, GXReplyData
 from gurux_dlms.ecdsa.GXPrivateKey import GXPrivateKey
 from gurux_dlms.ecdsa.GXPublicKey import GXPublicKey
-from gurux_dlms.enums import Authentication, Conformance, DataType, InterfaceType, Security
+from gurux_dlms.enums import (
+    AccessServiceCommandType,
+    Authentication,
+    Conformance,
+    DataType,
+    InterfaceType,
+    Security,
+)
 from gurux_dlms.objects.enums import SecuritySuite
 from gurux_dlms.secure import GXDLMSSecureClient
 from remote import serve
@@ -38,8 +45,15 @@ class Session:
         dedicated: bytes | None = None,
         general: bool = True,
         signing: tuple[bytes, bytes] | None = None,
+        short_names: bool = False,
+        more: tuple[str, ...] = (),
+        less: tuple[str, ...] = (),
     ) -> None:
-        """Associate; ``signing``: own private key and the server's public key, for HLS-ECDSA."""
+        """Associate.
+
+        ``signing``: own private key and the server's public key, for HLS-ECDSA. ``more``, ``less``: bits of
+        conformance to propose beyond Gurux's own, and not to propose, by Gurux's names.
+        """
         authentication = Authentication.NONE
         if mechanism is not None:
             authentication = Authentication(mechanism)
@@ -47,7 +61,9 @@ class Session:
             authentication = Authentication.LOW
         elif keys is not None:
             authentication = Authentication.HIGH_GMAC
-        client = GXDLMSSecureClient(True, client_sap, server_sap, authentication, secret, InterfaceType.WRAPPER)
+        client = GXDLMSSecureClient(
+            not short_names, client_sap, server_sap, authentication, secret, InterfaceType.WRAPPER
+        )
         client.maxReceivePDUSize = max_pdu
         client.autoIncreaseInvokeID = True
         if keys is not None:
@@ -60,6 +76,11 @@ class Session:
             client.useProtectedRelease = security != Security.NONE
         if not general:
             client.proposedConformance &= ~Conformance.GENERAL_PROTECTION
+        for name in more:
+            client.proposedConformance |= Conformance[name]
+        for name in less:
+            client.proposedConformance &= ~Conformance[name]
+        self._listed: dict[tuple[int, str], Any] = {}
         if signing is not None:
             private, public = signing
             client.ciphering.signingKeyPair = (
@@ -108,9 +129,18 @@ class Session:
         return octets
 
     def _object(self, class_id: int, name: str) -> Any:
+        if not self.client.useLogicalNameReferencing:
+            return self._by_short_name(class_id, name)
         made = self.client.createObject(class_id)
         made.logicalName = name
         return made
+
+    def _by_short_name(self, class_id: int, name: str) -> Any:
+        """Return an object with the base name that the object list gives it."""
+        if not self._listed:
+            found = self.client.parseObjects(self._exchange(self.client.getObjectsRequest()).data, False)
+            self._listed = {(int(item.objectType), item.logicalName): item for item in found}
+        return self._listed[class_id, name]
 
     # --- what tests call
 
@@ -204,6 +234,26 @@ class Session:
         except OSError as error:
             return int(str(error).removeprefix("error "))
         return 0
+
+    def access(self, items: list[tuple[int, int, str, int, bytes | None]]) -> list[tuple[int, Any]]:
+        """Read (1), write (2) an octet-string and call (3) in one ACCESS; error and value of each.
+
+        An item is what to do, class, logical name, attribute or method, octets to write.
+        """
+        asked = []
+        for command, class_id, name, index, octets in items:
+            item = self._object(class_id, name)
+            item.settings = self.client.settings  # which its ValueEventArgs looks for
+            if octets is not None:
+                item.getValue = lambda *_, octets=octets: octets
+                item.setDataType(index, DataType.OCTET_STRING)
+            elif command == AccessServiceCommandType.ACTION:
+                item.getValue = lambda *_: 0
+                item.getDataType = lambda _: DataType.INT8
+            asked.append(GXDLMSAccessItem(AccessServiceCommandType(command), item, index))
+        reply = self._exchange(self.client.accessRequest(None, asked))
+        self.client.parseAccessResponse(asked, reply.data)
+        return [(int(each.error), plain(each.value)) for each in asked]
 
     def conformance(self) -> int:
         """Return the negotiated conformance as Gurux holds it."""

@@ -128,6 +128,71 @@ def test_a_reader_may_not_write_and_long_values_go_in_blocks_with_gurux(ports, k
         meter.close()
 
 
+@pytest.mark.parametrize("max_pdu", [65535, 300])
+def test_short_names_with_gurux(ports, max_pdu):
+    where = {
+        "server_sap": SAP,
+        "max_pdu": max_pdu,
+        "short_names": True,
+        "more": ["BLOCK_TRANSFER_WITH_SET_OR_WRITE"],
+    }
+    with gurux_client.connect("127.0.0.1", ports["tcp"], **where, **settings("manager")) as meter:
+        objects = meter.objects()
+        assert objects[0] == (12, "0.0.40.0.0.255")
+        assert {(4, POWER), (7, PROFILE), (70, BREAKER), (17, "0.0.41.0.0.255")} <= set(objects)
+        assert len(objects) == 11
+        assert meter.get(4, POWER, 2) == -2305
+        assert meter.get_list([(3, ENERGY, 2), (4, POWER, 2)]) == [123456, -2305]
+        text = bytes(range(256)) * 3 if max_pdu == 300 else b"short"  # in blocks where it is long
+        meter.set(1, NOTE, 2, text[: max_pdu // 2])
+        assert meter.get(1, NOTE, 2) == text[: max_pdu // 2]
+        meter.action(70, BREAKER, 1)
+        assert meter.get(70, BREAKER, 2) is False
+        meter.action(70, BREAKER, 2)
+        assert rows_of(meter.rows_by_entry(PROFILE, 11, 3)) == expected_rows(10, 12)
+        rows = meter.rows_by_range(PROFILE, FIRST_ROW, FIRST_ROW + 5 * PERIOD)
+        assert rows_of(rows) == expected_rows(0, 5)
+        with pytest.raises(RemoteFailure, match="error 2"):
+            meter.get(3, MISSING, 2)
+        meter.close()
+    with gurux_client.connect("127.0.0.1", ports["tcp"], **where, **settings("reader")) as meter:
+        with pytest.raises(RemoteFailure, match="error 3"):
+            meter.set(1, NOTE, 2, b"x")
+        with pytest.raises(RemoteFailure, match="error 3"):
+            meter.action(70, BREAKER, 1)
+        meter.close()
+
+
+@pytest.mark.parametrize("kind", ["manager", "management"])
+def test_access_with_gurux(ports, kind):
+    with gurux_client.connect("127.0.0.1", ports["tcp"], server_sap=SAP, **settings(kind)) as meter:
+        asked = [
+            (1, 3, ENERGY, 2, None),
+            (2, 1, NOTE, 2, kind.encode()),
+            (1, 1, NOTE, 2, None),
+            (3, 70, BREAKER, 1, None),
+            (1, 70, BREAKER, 2, None),
+            (3, 70, BREAKER, 2, None),
+        ]
+        got = meter.access(asked)
+        assert got == [(0, 123456), (0, None), (0, kind.encode()), (0, None), (0, False), (0, None)]
+        meter.close()
+
+
+@pytest.mark.parametrize("kind", ["manager", "management"])
+def test_gurux_writes_in_general_blocks(ports, kind):
+    """Gurux fetches general blocks with an AttributeError, but it sends them."""
+    own = ["BLOCK_TRANSFER_WITH_GET_OR_READ", "BLOCK_TRANSFER_WITH_SET_OR_WRITE", "BLOCK_TRANSFER_WITH_ACTION"]
+    text = bytes(range(256)) * 3
+    where = {"server_sap": SAP, "more": ["GENERAL_BLOCK_TRANSFER"], "less": own}
+    with gurux_client.connect("127.0.0.1", ports["tcp"], max_pdu=300, **where, **settings(kind)) as meter:
+        meter.set(1, NOTE, 2, text)
+        meter.close()
+    with gurux_client.connect("127.0.0.1", ports["tcp"], server_sap=SAP, **settings(kind)) as meter:
+        assert meter.get(1, NOTE, 2) == text
+        meter.close()
+
+
 @pytest.mark.parametrize("kind", ["public", "reader", "management"])
 def test_udp_with_gurux(ports, kind):
     with gurux_client.connect("127.0.0.1", ports["udp"], udp=True, server_sap=SAP, **settings(kind)) as meter:

@@ -6,7 +6,7 @@ import random
 import time
 import tracemalloc
 
-from dlms_mutants import LLS, get, mutate, seeds
+from dlms_mutants import LLS, get, mutate, seeds, short_name_seeds
 from dlms_toy import CLIENT_TITLE, ENERGY, KEYS, SAP, toy_server
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,14 +19,15 @@ from flexmap.dlms.security import AUTHENTICATED_ENCRYPTED, Ciphering, MemoryCoun
 from flexmap.model.error import FlexmapError
 
 
-def storm(server, connection, chance, count, clients=(3, 16, 1)):
-    samples = seeds()
+def storm(server, connection, chance, count, *, clients=(3, 16, 1), samples=None):
+    samples = samples or seeds()
+    begin = samples[0]
     slowest = 0.0
     replies = 0
     for number in range(count):
         client = chance.choice(clients)
         if number % 10 == 0:
-            connection.receive(wrapper.encode(client, SAP, LLS))
+            connection.receive(wrapper.encode(client, SAP, begin))
         frame = wrapper.encode(client, SAP, mutate(chance, chance.choice(samples)))
         line = connection
         if chance.random() < 0.05:  # a broken header puts the stream out of step: on a connection of its own
@@ -39,6 +40,17 @@ def storm(server, connection, chance, count, clients=(3, 16, 1)):
         if line is not connection:
             line.close()
     return slowest, replies
+
+
+def test_mutated_requests_of_every_service():
+    server, device = toy_server(limits=Limits(max_long_value=4096))
+    device.breaker_later = True
+    for seed, samples in enumerate((seeds(), short_name_seeds())):
+        connection = server.connection(lambda _: None)
+        slowest, replies = storm(server, connection, random.Random(seed), 10_000, clients=(3,), samples=samples)
+        assert replies > 6000
+        assert slowest < 0.5
+        connection.close()
 
 
 def test_mutated_frames_neither_stop_the_server_nor_fill_its_memory():
