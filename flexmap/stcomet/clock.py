@@ -19,6 +19,8 @@ SLEW_RATE = 0.005
 """How much faster or slower the clock goes meanwhile: 5 ms a second."""
 STRAY = 750.0
 """Milliseconds that stamps, which count on by one each second, may be off the clock before they follow it."""
+JUMP = 1000.0
+"""Milliseconds from which on it was a step that has brought them there: it is longer, SLEW_MOST - STRAY."""
 RUNS = 16
 """Runs of recorded seconds that are remembered; a clock jumps seldom."""
 _END = 2.0**32 * 1000
@@ -127,10 +129,11 @@ class Clock:
 
 
 class Stamps:
-    """The seconds that records bear: each once.
+    """The seconds of the adjusted clock that records bear: each once, and without a gap as long as it only slews.
 
-    Stamps count on by one, as long as that is within STRAY of the clock. A clock further on leaves a gap; one set
-    back into seconds that are recorded already gives no stamps until it has left them.
+    Measurements are seconds of the crystal, and most bear one stamp. Once the clock has been slewed by STRAY
+    against them, one bears two or none. A clock that was stepped forward leaves a gap; one stepped back into
+    seconds that are recorded already gives no stamps until it has left them.
     """
 
     def __init__(self, runs: tuple[tuple[int, int], ...] = ()) -> None:
@@ -141,22 +144,27 @@ class Stamps:
         """Return the recorded seconds, from a first to before a last; the newest run is the last."""
         return [(start, stop) for start, stop in self._runs]
 
-    def next(self, shown: float) -> tuple[int | None, bool]:
-        """Return the stamp of the second that begins at a time of the clock, in ms, and whether it is out of row.
+    def next(self, shown: float) -> tuple[tuple[int, ...], bool]:
+        """Return the stamps of the second that begins at a time of the clock, in ms; whether they are out of row.
 
-        The stamp is None in a second that is recorded already: its energy counts, but no record bears it.
+        There are none in a second that is recorded already: its energy counts, but no record bears it.
         """
-        due = int((shown + 500) // 1000)
         following = self._runs[-1][1] if self._runs else None
-        if following is not None and abs(shown - 1000 * following) <= STRAY:
-            due = following
-        if any(start <= due < stop for start, stop in self._runs):
+        ahead = JUMP if following is None else shown - 1000 * following
+        if following is not None and abs(ahead) < JUMP and not self._recorded(following):
+            count = 1 + (ahead > STRAY) - (ahead < -STRAY)
+            count -= count == 2 and self._recorded(following + 1)
+            changed, self._held = self._held and count > 0, self._held and not count
+            self._runs[-1][1] += count
+            return tuple(range(following, following + count)), changed
+        due = int((shown + 500) // 1000)
+        if self._recorded(due):
             self._held = True
-            return None, False
-        changed = self._held or following not in {None, due}
+            return (), False
+        changed = self._held or following is not None
         self._held = False
-        if due == following:
-            self._runs[-1][1] += 1
-        else:
-            self._runs = [*self._runs[1 - RUNS :], [due, due + 1]]
-        return due, changed
+        self._runs = [*self._runs[1 - RUNS :], [due, due + 1]]
+        return (due,), changed
+
+    def _recorded(self, second: int) -> bool:
+        return any(start <= second < stop for start, stop in self._runs)

@@ -57,10 +57,10 @@ class Meter:
     def tick(self, second: int) -> None:
         """Begin a second (of the world's time): the METRO timer fires."""
         shown = self.time.tick(second * 1000)
-        stamp, changed = self.time.stamps.next(shown)
+        stamps, changed = self.time.stamps.next(shown)
         flags = Status.CLOCK_DOUBTFUL * self.time.doubtful | Status.CLOCK_CHANGED * changed
         off = round(shown) - second * 1000
-        self.rtos.send(Task.METRO, MessageId.X_METRO_TIMER, (second, stamp, flags, off))
+        self.rtos.send(Task.METRO, MessageId.X_METRO_TIMER, (second, stamps, flags, off))
         self.rtos.run()
         self.firmware.tick()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 import msgspec
@@ -91,12 +91,11 @@ class Metro:
         elif message.id is MessageId.X_METRO_BUTTON:
             self.display.press(message.payload)
 
-    def _second(self, second: int, time: int | None, flags: int, off: int) -> None:
-        """Measure a second; ``time`` is what its record bears, None if none may; the clock is ``off`` ms."""
-        if time is None:
-            self.metrology.unrecorded(second)
-        else:
-            self.display.refresh(self.metrology.second(second, time, flags))
+    def _second(self, second: int, times: Sequence[int], flags: int, off: int) -> None:
+        """Measure a second; ``times`` are what its records bear; the clock is ``off`` ms."""
+        record = self.metrology.second(second, times, flags)
+        if record is not None:
+            self.display.refresh(record)
         self.collect(off)
 
     def collect(self, off: int = 0) -> None:

@@ -179,10 +179,11 @@ class Metrology:
         """Sequence number of the record to come."""
         return self._sequence
 
-    def second(self, second: int, time: int | None = None, flags: int = 0) -> Record:
+    def second(self, second: int, times: Sequence[int] | None = None, flags: int = 0) -> Record | None:
         """Store the record of a second and count its energy: the record holds the energy up to its time.
 
-        ``time`` is what the meter's clock shows, if that is another second; ``flags`` say what is wrong with it.
+        ``times`` are the seconds of the meter's clock that it bears, if that is not this one: two or none while
+        the clock is slewed over a whole second. ``flags`` say what is wrong with them. Returns the newest record.
         """
         reading = self._feed.measure(second)
         state = self._feed.state()
@@ -190,19 +191,14 @@ class Metrology:
         energies = tuple(register // UNIT for part in self.registers for register in part)
         phases = self._phases(reading)
         measured = () if phases is None else self._values(reading.frequency, phases)
-        shown = second if time is None else time
-        record = Record(self._sequence, shown, state, energies, measured)
+        record = None
+        for time in (second,) if times is None else times:
+            record = Record(self._sequence, time, state, energies, measured)
+            self._sequence += 1
+            self.ring.append(record)
         if phases is not None:
             self._count(phases)
-        self._sequence += 1
-        self.ring.append(record)
         return record
-
-    def unrecorded(self, second: int) -> None:
-        """Count the energy of a second that gets no record."""
-        phases = self._phases(self._feed.measure(second))
-        if phases is not None:
-            self._count(phases)
 
     def _phases(self, reading: Reading) -> list[Measured] | None:
         if reading.phases is None:

@@ -144,28 +144,50 @@ def test_late_doubled_and_reordered_commands_do_no_harm():
     st.lists(st.tuples(st.integers(1, 90), st.integers(-2500, 2500) | st.integers(-(10**6), 10**6)), max_size=6),
 )
 def test_whatever_the_clock_does_no_second_comes_twice(drift, steps):
-    clock, now, seen, missing = Clock(drift=drift), START, [], 0
+    clock, now, seen = Clock(drift=drift), START, []
+    unmoved, moved, doubled = 0, 0, 0
     for wait, by in [*steps, (400, 0)]:
         for _ in range(wait):
             now += 1
-            stamp, _changed = clock.stamps.next(clock.tick(now * 1000))
-            if stamp is None:
-                missing += 1
+            stamps, changed = clock.stamps.next(clock.tick(now * 1000))
+            if not stamps:
+                unmoved += 1
                 near = {(clock.now() + off) // 1000 for off in (250, 500, 750)}
                 assert any(start <= second < stop for second in near for start, stop in clock.stamps.runs())
-            else:
-                seen.append(stamp)
-                assert abs(stamp * 1000 - clock.now()) <= 750
-        clock.adjust(clock.adjustments, by)
+            doubled += len(stamps) == 2
+            assert all(abs(stamp * 1000 - clock.now()) <= 800 for stamp in stamps)
+            assert changed or not seen or not stamps or stamps[0] == seen[-1] + 1
+            seen += stamps
+        moved += clock.adjust(clock.adjustments, by) is not None
     assert len(seen) == len(set(seen))
-    assert len(seen) + missing == now - START
+    assert len(seen) + unmoved - doubled == now - START
+    assert moved or seen == list(range(START + 1, seen[-1] + 1))
 
 
 def test_stamps_do_not_waver_where_the_clock_stands_between_two_seconds():
     stamps = Stamps()
     draw = random.Random(3)
     seen = [stamps.next(second * 1000 + 500 + draw.uniform(-200, 200)) for second in range(1000)]
-    assert all(one[0] + 1 == two[0] and not two[1] for one, two in pairwise(seen))
+    assert seen == [((second,), False) for second in range(seen[0][0][0], seen[0][0][0] + 1000)]
+
+
+@pytest.mark.parametrize("by", [2000, -2000])
+def test_slewing_over_whole_seconds_skips_and_repeats_none(by):
+    bench, right = Bench(Clock(error=-by)), Bench()
+    for each in (bench, right):
+        each.run(3)
+        each.ask(ClockRequest(1, 0, by if each is bench else 1))
+        each.run(600)
+    first, last = START - by // 1000, START + 602
+    assert bench.times() == list(range(first, last + 1))
+    assert not any(changed(record) for record in bench.records())
+    assert bench.meter.metrology.registers == right.meter.metrology.registers
+    # While it is slewed, a record has the energy of a second within one of its own.
+    truth = [record.energies[0] for record in right.records()]
+    for record in bench.records():
+        place = record.time - START
+        assert truth[max(place - 2, 0)] <= record.energies[0] <= truth[min(place + 2, 602)]
+    assert bench.records()[-1].energies == right.records()[-1].energies
 
 
 def test_a_clock_goes_on_over_a_restart():
