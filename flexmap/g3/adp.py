@@ -62,6 +62,7 @@ class Adp:
         "lbp_user",
         "loadng",
         "on_coordinator",
+        "on_fragment",
         "on_ipv6",
         "on_refused",
         "pib",
@@ -86,6 +87,8 @@ class Adp:
         self.loadng = Loadng(self, self.pib, scheduler, random, table)
         self.on_ipv6: Callable[[bytes], object] = _ignore
         """Called with every IPv6 packet that has arrived whole."""
+        self.on_fragment: Callable[[Address], object] = lambda _originator: None
+        """Called with the originator of every fragment of an IPv6 packet that is not yet whole."""
         self.on_coordinator: Callable[[], object] = lambda: None
         """Called with every protected frame that comes from the coordinator and is for this node."""
         self.on_refused: Callable[[SecurityFailure], object] = lambda _failure: None
@@ -269,6 +272,7 @@ class Adp:
         else:
             packet = sixlowpan.decode(payload, link)
         if packet is None:
+            self.on_fragment(originator)
             return
         self.counters.packets_received += 1
         reply = ipv6.echo_reply(packet) if packet[6] == ipv6.NEXT_HEADER_ICMPV6 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flexmap.g3.adp import AdpStatus
+from flexmap.g3.interface import Address
 from flexmap.g3.loadng_message import PathMessage
 from flexmap.g3.node import Node
 from flexmap.g3.pan import Registered
@@ -32,6 +33,7 @@ class G3Pan:
         """Tell a user of devices that come and go, and of their datagrams."""
         self._user = user
         self._node.udp.bind(DATA_PORT, lambda short, _port, octets: user.datagram(short, octets))
+        self._node.adp.on_fragment = self._fragment
         self._node.manager.on_joined = self._joined
         self._node.manager.on_left = self._left
 
@@ -123,6 +125,10 @@ class G3Pan:
         """Return what PAN management has counted, the frames refused, by cause, and the time on the air."""
         sent = {"airtime_ms": int(self._node.line.airtime * 1000)}
         return self._node.manager.counters.all() | self._node.refused() | sent
+
+    def _fragment(self, originator: Address) -> None:
+        if self._user is not None and isinstance(originator, int):
+            self._user.fragment(originator)
 
     def _joined(self, device: Registered) -> None:
         self.changed()

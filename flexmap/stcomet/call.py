@@ -13,7 +13,7 @@ from flexmap.stcomet.concentrator import Concentrator
 from flexmap.stcomet.mnsh import ErrorCode, Mark, MnshError
 from flexmap.stcomet.pan import Member
 from flexmap.stcomet.payload import Refusal
-from flexmap.stcomet.requests import Reply
+from flexmap.stcomet.requests import Drop, Reply
 
 
 class Session(Protocol):
@@ -32,39 +32,56 @@ class Session(Protocol):
     def login(self, proof: bytes) -> None:
         """Open all commands, or raise :class:`MnshError`."""
 
+    def drop(self, spared: Answer) -> None:
+        """End all answers but one."""
+
+    def open_tags(self) -> list[int]:
+        """Return the tags of the answers that are still to come."""
+
 
 class Answer:
     """The reply to one command: lines of data, then one that ends it."""
 
-    __slots__ = ("_ended", "_line", "_open", "_tag")
+    __slots__ = ("_ended", "_held", "_line", "_open", "tag")
 
     def __init__(self, line: Callable[[str], object], ended: Callable[..., object], tag: int | None) -> None:
         self._line = line
         self._ended = ended
-        self._tag = tag
+        self.tag = tag
         self._open = True
+        self._held: Drop | None = None
+
+    def hold(self, request: Drop) -> None:
+        """Take what drops the request to a meter that this answer waits for."""
+        self._held = request
+
+    def drop(self) -> None:
+        """End it, and the request that it waits for."""
+        if self._held is not None:
+            self._held()
+        self.fail(MnshError(ErrorCode.DROPPED, "its session has asked for no more answers, or has ended"))
 
     def data(self, *plain: str, **fields: object) -> None:
         """Add a line of data."""
-        self._line(mnsh.line(Mark.DATA, *plain, tag=self._tag, **fields))
+        self._line(mnsh.line(Mark.DATA, *plain, tag=self.tag, **fields))
 
     def text(self, text: str) -> None:
         """Add a line of data for people: words without quotes, ``=`` or quotation marks, as they stand."""
-        self._line(f"{mnsh.line(Mark.DATA, tag=self._tag)} {text}")
+        self._line(f"{mnsh.line(Mark.DATA, tag=self.tag)} {text}")
 
     def ok(self, **fields: object) -> None:
         """End it."""
-        self._end(mnsh.line(Mark.END, "OK", tag=self._tag, **fields), well=True)
+        self._end(mnsh.line(Mark.END, "OK", tag=self.tag, **fields), well=True)
 
     def fail(self, error: MnshError) -> None:
         """End it with an error."""
-        self._end(mnsh.error_line(error, self._tag), well=False)
+        self._end(mnsh.error_line(error, self.tag), well=False)
 
     def _end(self, line: str, *, well: bool) -> None:
         if self._open:
             self._open = False
             self._line(line)
-            self._ended(self._tag, well=well)
+            self._ended(self, well=well)
 
 
 class Call(msgspec.Struct):
@@ -101,9 +118,11 @@ class Call(msgspec.Struct):
         *,
         priority: bool = False,
         bulk: bool = False,
-        repeat: bool = True,
     ) -> None:
-        """Ask the meter; end the answer with an error if it stays silent or refuses."""
+        """Ask the meter; end the answer with an error if it stays silent or refuses.
+
+        Without ``priority`` the request is dropped when its session has gone: it would keep others waiting.
+        """
         if self.concentrator.requests.full:
             raise MnshError(ErrorCode.BUSY, "too many requests wait for the power line")
         name = self.concentrator.name_of(member)
@@ -116,6 +135,7 @@ class Call(msgspec.Struct):
             else:
                 done(reply)
 
-        self.concentrator.requests.ask(
-            member.short_address, build, taken, priority=priority, bulk=bulk, repeat=repeat
-        )
+        requests = self.concentrator.requests
+        drop = requests.ask(member.short_address, build, taken, priority=priority, bulk=bulk)
+        if not priority:
+            self.answer.hold(drop)

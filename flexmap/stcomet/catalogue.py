@@ -85,6 +85,8 @@ COMMANDS: tuple[Command, ...] = (
         (_digest("proof", "HMAC-SHA-256 of the nonce's text with the password as key"),),
         "Log in, where the shell is reached over TCP and has a password.",
     ),
+    Command("SYS", "DROP", (), "End the requests of this session that are still to be answered, reads and all."),
+    Command("SYS", "OPEN", (), "Tags of this session's requests that are still to be answered."),
     Command("SYS", "TIME", (), "The concentrator's clock, in seconds since 1970."),
     Command("SYS", "STATS", (), "Counters of the shell, the requests to meters and the PAN."),
     Command("APP", "METERS", (), "Meters of the PAN."),

@@ -30,7 +30,7 @@ VERSION = 1
 """Of the commands and of the form of replies."""
 FEW = 60
 """Records whose reply comes as soon as one of a single frame, or nearly so."""
-OPEN = {("SYS", "VERSION"), ("SYS", "ECHO"), ("SYS", "CHALLENGE"), ("SYS", "LOGIN")}
+OPEN = {("SYS", name) for name in ("VERSION", "ECHO", "CHALLENGE", "LOGIN", "DROP", "OPEN")}
 """Commands, besides HELP, that a session may give before it has logged in."""
 
 
@@ -70,6 +70,17 @@ def _challenge(call: Call) -> None:
 def _login(call: Call) -> None:
     call.session.login(call.octets(0))
     call.answer.ok()
+
+
+def _drop(call: Call) -> None:
+    call.session.drop(call.answer)
+    call.answer.ok()
+
+
+def _open(call: Call) -> None:
+    tags = [tag for tag in call.session.open_tags() if tag != call.answer.tag]
+    call.answer.data("tags", *map(str, tags))
+    call.answer.ok(open=len(tags))
 
 
 def _time(call: Call) -> None:
@@ -117,7 +128,7 @@ def _get_data_stream(call: Call) -> None:
         start = state.get(member.eui64, 0)
         wanted = call.number(0) - given
         build = lambda number: ReadRequest(number, Origin.TAIL, start, wanted)  # noqa: E731
-        call.ask(member, build, done, bulk=wanted > 1)
+        call.ask(member, build, done, bulk=wanted > FEW)
 
     def done(reply: Reply) -> None:
         nonlocal given
@@ -189,6 +200,8 @@ HANDLERS: dict[tuple[str, str], Callable[[Call], None]] = {
     ("SYS", "ECHO"): _echo,
     ("SYS", "CHALLENGE"): _challenge,
     ("SYS", "LOGIN"): _login,
+    ("SYS", "DROP"): _drop,
+    ("SYS", "OPEN"): _open,
     ("SYS", "TIME"): _time,
     ("SYS", "STATS"): _stats,
     ("APP", "METERS"): _meters,

@@ -131,6 +131,10 @@ class Concentrator:
             self.counters["events"] += 1
             self.tell("EVENT", meter=self.name_of(member), number=number, **event_fields(event))
 
+    def fragment(self, short_address: int) -> None:
+        """Take note that a meter's reply is on its way."""
+        self.requests.heard(short_address)
+
     def _joined(self, member: Member) -> None:
         self.tell("JOINED", meter=self.name_of(member), eui64=member.eui64, short=f"0x{member.short_address:04x}")
 

@@ -44,6 +44,8 @@ class ErrorCode(enum.StrEnum):
     """No such meter."""
     IMAGE = "IMAGE"
     """No such image, or it is not whole."""
+    DROPPED = "DROPPED"
+    """Its session has asked for no more answers."""
     SILENT = "SILENT"
     """The meter has not answered."""
     REFUSED = "REFUSED"
@@ -112,6 +114,23 @@ def words(line: str) -> list[str]:
             found.append(plain[1:-1] if plain[0] == "<" and plain[-1] == ">" else plain)
         place = match.end()
     return found
+
+
+_CHECKED = re.compile(r"(.*) \*([0-9a-fA-F]{4})", re.DOTALL)
+
+
+def checked(line: str) -> str:
+    """Return a request's line without its check (``… *9F2C``), where it has one; raise if it does not fit."""
+    match = _CHECKED.fullmatch(line.rstrip())
+    if match is None:
+        return line
+    if int(match[2], 16) != _crc(match[1]):
+        raise MnshError(ErrorCode.SYNTAX, "the line's check is wrong: it was damaged")
+    return match[1]
+
+
+def _crc(text: str) -> int:
+    return binascii.crc_hqx(text.encode("ascii"), 0xFFFF)
 
 
 def split_tag(line: str) -> tuple[int | None, str]:
@@ -219,6 +238,7 @@ def octets_of(received: Line) -> bytes:
 
 
 def request_line(command: str, *arguments: int | str, tag: int | None = None) -> str:
-    """Return a request's line for a command such as ``APP READ``, as :func:`parse` takes it."""
+    """Return a request's line for a command such as ``APP READ``, with its check (:func:`checked`)."""
     head: Sequence[str] = [] if tag is None else [f"#{tag}"]
-    return " ".join((*head, command, *(_quoted(str(argument)) for argument in arguments)))
+    text = " ".join((*head, command, *(_quoted(str(argument)) for argument in arguments)))
+    return f"{text} *{_crc(text):04x}"

@@ -95,6 +95,9 @@ class PanUser(Protocol):
     def datagram(self, short_address: int, octets: bytes) -> None:
         """Take the payload of a UDP datagram."""
 
+    def fragment(self, short_address: int) -> None:
+        """Take note that a part of a datagram has come, and more is to follow."""
+
 
 class Pan(Protocol):
     """What the concentrator calls; refusals are :class:`flexmap.model.FlexmapError`."""

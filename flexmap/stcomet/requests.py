@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import msgspec
 
@@ -22,6 +24,7 @@ Request = payload.Request | FwUpRequest
 Reply = payload.Reply | FwUpReply
 Done = Callable[[Reply | None], object]
 """Takes the meter's reply, None if it has not answered."""
+Drop = Callable[[], None]
 LAST_ID = 0xFFFF
 
 
@@ -30,8 +33,10 @@ class Settings(msgspec.Struct, frozen=True):
 
     reply_timeout: float = 12.0
     """Wait for a reply of one frame, from sending on: three hops in ROBO and a route discovery."""
-    bulk_timeout: float = 40.0
-    """The same for replies of many frames."""
+    bulk_timeout: float = 20.0
+    """The same for replies of many frames, and from each of their fragments on."""
+    longest: float = 60.0
+    """Wait for a reply of which fragments come."""
     retry_delay: float = 2.0
     """Wait before a request that could not even leave is repeated."""
     attempts: int = 2
@@ -59,7 +64,19 @@ class Statistics(msgspec.Struct):
 
 
 class _Job:
-    __slots__ = ("background", "bulk", "done", "most", "number", "octets", "priority", "short", "timer", "tries")
+    __slots__ = (
+        "background",
+        "bulk",
+        "done",
+        "most",
+        "number",
+        "octets",
+        "priority",
+        "sent",
+        "short",
+        "timer",
+        "tries",
+    )
 
     def __init__(
         self, short: int, number: int, octets: bytes, done: Done, *, priority: bool, bulk: bool, background: bool
@@ -72,6 +89,8 @@ class _Job:
         self.bulk = bulk
         self.background = background
         self.timer: Timer | None = None
+        self.sent = 0.0
+        """When it was sent last."""
         self.tries = 0
         self.most = 0
         """How often it is sent."""
@@ -119,8 +138,11 @@ class Requests:
         bulk: bool = False,
         background: bool = False,
         repeat: bool = True,
-    ) -> None:
-        """Ask a meter; ``build`` gets the request's id. What is soon out of date must not be repeated."""
+    ) -> Drop:
+        """Ask a meter; ``build`` gets the request's id. What is soon out of date must not be repeated.
+
+        Returns what ends the request without a word to ``done``; its reply, should it come, is late.
+        """
         number = self._next_id
         while number in self._under_way:
             number = (number + 1) & LAST_ID
@@ -132,6 +154,23 @@ class Requests:
         queue = self._background if background else self._waiting
         (self._urgent if priority else queue).append(job)
         self._pump()
+        return partial(self._drop, job)
+
+    def _drop(self, job: _Job) -> None:
+        if self._under_way.get(job.number) is job:
+            self._remove(job)
+            self._pump()
+            return
+        for queue in (self._urgent, self._waiting, self._background):
+            with suppress(ValueError):
+                queue.remove(job)
+
+    def heard(self, short: int) -> None:
+        """Take note of a fragment from a meter: its reply is on the way, and worth waiting for a while longer."""
+        for job in self._under_way.values():
+            if job.short == short and job.tries:
+                left = job.sent + self.settings.longest - self._scheduler.seconds()
+                self._arm(job, max(min(self.settings.bulk_timeout, left), 0.0))
 
     def reply(self, short: int, octets: bytes) -> payload.Events | None:
         """Take a datagram of a meter; return it if it is no reply to anything (a notification)."""
@@ -203,6 +242,7 @@ class Requests:
             self._count(job.short, "retries")
         job.tries += 1
         tries = job.tries
+        job.sent = self._scheduler.seconds()
         self._arm(job, self.settings.bulk_timeout if job.bulk else self.settings.reply_timeout)
 
         def confirm(left: bool) -> None:
@@ -217,11 +257,14 @@ class Requests:
         job.timer = self._scheduler.callLater(delay, self._send, job)
 
     def _end(self, job: _Job, reply: Reply | None) -> None:
+        self._remove(job)
+        job.done(reply)
+        self._pump()
+
+    def _remove(self, job: _Job) -> None:
         if job.timer is not None and job.timer.active():
             job.timer.cancel()
         del self._under_way[job.number]
-        job.done(reply)
-        self._pump()
 
     def _count(self, short: int, name: str, by: int = 1) -> None:
         for statistics in (self.total, self.of(short)):

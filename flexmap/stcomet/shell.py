@@ -44,16 +44,19 @@ class Shell:
         self._splitter = LineSplitter(mnsh.MAX_REQUEST)
         self._waiting: deque[str] = deque()
         self._busy = False
+        self._answers: dict[Answer, None] = {}
+        """Those that are still to come, the oldest first."""
         self._echo = False
         self._editor = Editor(self._say)
         if self.trusted:
             concentrator.listen(self._unasked)
 
     def close(self) -> None:
-        """Let go: answers still to come go nowhere."""
+        """Let go: answers still to come go nowhere, and reads that they wait for are not made."""
         if self.trusted:
             self._concentrator.unlisten(self._unasked)
         self._write = _nowhere
+        self.drop()
 
     def feed(self, octets: bytes) -> None:
         """Take octets of the line."""
@@ -67,6 +70,17 @@ class Shell:
         """Echo what is typed, edit the line, prompt; or none of it."""
         self._echo = on
         self._editor = Editor(self._say)
+
+    def drop(self, spared: Answer | None = None) -> None:
+        """End all answers but one, and the reads that they wait for."""
+        self._waiting.clear()
+        for answer in reversed(list(self._answers)):  # what has been sent last: its end would let the others begin
+            if answer is not spared:
+                answer.drop()
+
+    def open_tags(self) -> list[int]:
+        """Return the tags of the answers that are still to come."""
+        return sorted(answer.tag for answer in self._answers if answer.tag is not None)
 
     def challenge(self) -> str:
         """Return the nonce that the next login must answer."""
@@ -86,7 +100,7 @@ class Shell:
         try:
             if isinstance(line, MnshError):
                 raise line
-            tag, text = mnsh.split_tag(line)
+            tag, text = mnsh.split_tag(mnsh.checked(line))
         except MnshError as error:
             self._fail(error, None)
             return
@@ -104,6 +118,7 @@ class Shell:
 
     def _run(self, text: str, tag: int | None) -> None:
         answer = Answer(self._line, self._ended, tag)
+        self._answers[answer] = None
         try:
             handle(self._concentrator, self, text, answer)
         except MnshError as error:
@@ -111,10 +126,11 @@ class Shell:
         except FlexmapError as error:
             answer.fail(MnshError(ErrorCode.REFUSED, str(error)))
 
-    def _ended(self, tag: int | None, *, well: bool) -> None:
+    def _ended(self, answer: Answer, *, well: bool) -> None:
+        self._answers.pop(answer, None)
         if not well:
             self._concentrator.counters["errors"] += 1
-        if tag is not None:
+        if answer.tag is not None:
             return
         if self._waiting:
             # Not from here: a long queue of lines that are answered at once would nest.

@@ -24,7 +24,7 @@ def main(config, port, state):
     settings = SimulationSettings(seed=1, substation="SUB1")
     options = Options(ports=(parse_port(port, "port"),), state=Path(state), settings=settings, settle=180.0)
     process = Process(reactor, [(meter, site.type_of(meter)) for meter in site.meters], sample_load(), options)
-    process.core.requests.settings = Settings(reply_timeout=REPLY_TIMEOUT, bulk_timeout=2 * REPLY_TIMEOUT)
+    process.core.requests.settings = Settings(reply_timeout=REPLY_TIMEOUT, bulk_timeout=REPLY_TIMEOUT)
     last = process.street.nodes[site.meters[-1].id]
     feeder, medium = last.line.place.feeder, last._mac._medium
 

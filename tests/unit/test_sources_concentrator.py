@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from stcomet_pan import DelayPan
 from stcomet_site import START, TYPES, meter, metrologies, site
@@ -514,3 +516,56 @@ def test_noise_on_the_line_costs_nothing():
     bench.wire.link.dataReceived(b"\r\n")
     bench.run(60)
     assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+
+
+class Noisy:
+    """Damages octets on their way from the adapter to the shell, or back."""
+
+    def __init__(self, wire, share, seed=3):
+        self.draw = random.Random(seed)
+        self.share = share
+        self.damaged = 0
+        to_shell, to_link = wire.shell.feed, wire.link.dataReceived
+        wire.shell.feed = lambda octets: to_shell(self.damage(octets))
+        wire.link.dataReceived = lambda octets: to_link(self.damage(octets))
+
+    def damage(self, octets):
+        if self.draw.random() >= self.share:
+            return octets
+        self.damaged += 1
+        place = self.draw.randrange(len(octets))
+        return octets[:place] + bytes((octets[place] ^ 1 << self.draw.randrange(7),)) + octets[place + 1 :]
+
+
+def test_lines_that_are_damaged_cost_seconds_and_no_meter_counts_as_silent():
+    bench = Bench()
+    bench.run(60)
+    noise = Noisy(bench.wire, 0.03)
+    for _ in range(60):
+        bench.run(10)
+        newest = min(bench.seconds(name)[-1] for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+        assert bench.pan.time.seconds() - newest < 40
+    assert noise.damaged > 20
+    assert not bench.wire.dead
+    assert not [event for event in bench.sink.events if event.code == EventCode.COMMUNICATION_LOST]
+    noise.share = 0
+    bench.run(60)
+    assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+
+
+def test_a_gateway_that_goes_leaves_no_read_to_the_one_that_follows_on_the_same_line():
+    """A serial line has no end: the shell does not learn that another gateway is at it."""
+    bench = Bench()
+    bench.pan.deaf.update({1, 2, 3})
+    bench.run(SHORT * 2)
+    shell = bench.wire.shell
+    assert shell.open_tags()
+    bench.wire.dead = True
+    bench.pan.deaf.clear()
+    bench.source.stop()
+    bench.start()
+    bench.wire.shell.close()
+    bench.wire.shell = shell
+    shell._write = bench.wire._back
+    bench.run(3)
+    assert all(bench.pan.time.seconds() - bench.seconds(name)[-1] < 5 for name in ("SM_ID0", "SM_ID1", "SM_ID2"))

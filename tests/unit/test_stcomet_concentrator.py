@@ -17,6 +17,7 @@ from flexmap.stcomet.commands import HANDLERS
 from flexmap.stcomet.concentrator import Concentrator
 from flexmap.stcomet.login import MOST_PEERS, Guard, proof
 from flexmap.stcomet.mnsh import Mark, MnshError, parse_line
+from flexmap.stcomet.record import Status
 from flexmap.stcomet.shell import Shell
 
 
@@ -319,7 +320,7 @@ def test_without_a_login_a_session_does_and_hears_nothing(terminal):
         end = terminal.reply(" ".join(words), 1)[-1]
         if end.words[:2] != ("ERROR", "LOGIN") or command.name == "LOGIN":
             allowed.append(command.name)
-    assert allowed == ["VERSION", "ECHO", "CHALLENGE", "LOGIN"]
+    assert allowed == ["VERSION", "ECHO", "CHALLENGE", "LOGIN", "DROP", "OPEN"]
     assert terminal.reply("HELP")[-1].done
     assert terminal.reply("SYS VERSION")[-1].fields["login"] == "due"
     terminal.core.tell("EVENT", meter="SM_ID1")
@@ -420,3 +421,69 @@ def test_fuzz_twenty_thousand_lines_and_uploads_leave_the_shell_alive():
     for line in blocks:
         terminal.reply(line, 0.01)
     assert terminal.reply("FW SEND a SM_ID0")[-1].done
+
+
+def reads_sent(terminal, short):
+    return [
+        at for at, to, octets, _ in terminal.pan.sent if to == short and octets[1] & 0xF == payload.Operation.READ
+    ]
+
+
+@pytest.mark.parametrize("dropped", ["closed", "SYS DROP"])
+def test_what_a_session_leaves_behind_keeps_no_meter_from_others(terminal, dropped):
+    terminal.pan.deaf.add(2)
+    terminal.shell.feed(b"#1 APP READ SM_ID1 2 0 900\r#2 APP READ SM_ID1 2 0 900\rAPP READ SM_ID1 2 0 900\r")
+    terminal.run(1)
+    assert [line.words for line in terminal.reply("#3 SYS OPEN", 0)] == [("tags", "1", "2"), ("OK",)]
+    assert len(reads_sent(terminal, 2)) == 1
+    terminal.pan.deaf.clear()
+    if dropped == "closed":
+        terminal.shell.close()
+    else:
+        lines = terminal.reply("#4 SYS DROP", 0)
+        assert sorted((line.tag or 0, line.words) for line in lines) == [
+            (0, ("ERROR", "DROPPED")),
+            (1, ("ERROR", "DROPPED")),
+            (2, ("ERROR", "DROPPED")),
+            (4, ("OK",)),
+        ]
+    output = bytearray()
+    Shell(terminal.core, output.extend).feed(b"APP READ SM_ID1 2 0 900\r")
+    terminal.run(1)
+    assert b"= OK" in output
+    terminal.run(100)
+    assert len(reads_sent(terminal, 2)) == 2
+
+
+def test_a_breaker_command_is_carried_out_though_its_session_has_gone(terminal):
+    terminal.shell.feed(b"#1 APP BREAKER SM_ID1 0 0\r")
+    terminal.shell.close()
+    terminal.run(2)
+    assert not terminal.pan.meters[2].metrology.ring.latest().state.status & Status.BREAKER_CLOSED
+
+
+def test_fragments_put_off_the_repetition_of_a_read_but_not_for_ever(terminal):
+    terminal.pan.deaf.add(2)
+    terminal.pan.sent.clear()
+    settings = terminal.core.requests.settings
+    terminal.shell.feed(b"APP READ SM_ID1 2 0 900\r")
+    for _ in range(int(settings.longest) + 5):
+        terminal.run(1)
+        terminal.core.fragment(2)
+    first, second = reads_sent(terminal, 2)
+    assert second - first == pytest.approx(settings.longest, abs=1.1)
+    terminal.run(settings.bulk_timeout - 2)
+    assert b"= ERROR SILENT" not in terminal.output
+    terminal.run(settings.longest)
+    assert b"= ERROR SILENT" in terminal.output
+
+
+def test_a_line_that_does_not_fit_its_check_is_not_obeyed(terminal):
+    line = mnsh.request_line("APP BREAKER", "SM_ID1", 0, 0, tag=7)
+    assert line == "#7 APP BREAKER SM_ID1 0 0 *" + f"{binascii.crc_hqx(b'#7 APP BREAKER SM_ID1 0 0', 0xFFFF):04x}"
+    for damaged in (line.replace("SM_ID1", "SM_ID2"), line.replace("#7", "#5"), line[:-1] + "g"):
+        (end,) = terminal.reply(damaged)
+        assert (end.words[0], end.tag if end.words[1] == "SYNTAX" else None) == ("ERROR", None)
+    assert not any(octets[1] & 0xF == payload.Operation.BREAKER for _, _, octets, _ in terminal.pan.sent)
+    (end,) = terminal.reply(line)
+    assert (end.tag, end.done) == (7, True)

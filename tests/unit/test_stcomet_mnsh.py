@@ -113,7 +113,7 @@ def test_octets_travel_and_damage_is_seen(octets):
 
 def test_a_request_line_is_read_as_it_was_meant():
     for name in ("SM_ID1", "a b", 'q"q', "<x>", "back\\slash", "a=b"):
-        tag, rest = mnsh.split_tag(mnsh.request_line("APP IDENTITY", name, tag=12))
+        tag, rest = mnsh.split_tag(mnsh.checked(mnsh.request_line("APP IDENTITY", name, tag=12)))
         assert tag == 12
         assert catalogue.parse(rest).arguments == (name,)
 

@@ -18,6 +18,8 @@ SOON = 10.0
 """Seconds until one is tried again that did not get to the power line."""
 SETTLING = 60.0
 """Seconds after a measurement in which records of before may still come."""
+SPARING = 30.0
+"""Seconds between two measurements while there is a backlog to fetch: those of a whole new site are many."""
 COARSE = 500
 """Milliseconds of round trip beyond which a measurement is too coarse: it may be wrong by half of it."""
 
@@ -29,6 +31,7 @@ class Clocks:
         self._due: dict[str, float] = {}
         self._poor: dict[str, int] = {}
         self._busy = False
+        self._last = 0.0
         self._measured: dict[str, float] = {}
         self.offsets: dict[str, int] = {}
         """How far clocks were found to be off last, in ms; ahead is positive."""
@@ -51,14 +54,18 @@ class Clocks:
         if meter in self._due and not self._poor.get(meter) and (measured is None or (late and shown > measured)):
             self._due[meter] = min(self._due[meter], now)
 
-    def next(self, now: float) -> str | None:
-        """Return the meter whose clock is to be measured, None if none is due or one is being measured."""
-        if self._busy or not self._due:
+    def next(self, now: float, *, sparing: bool = False) -> str | None:
+        """Return the meter whose clock is to be measured, None if none is due or one is being measured.
+
+        ``sparing`` tells that the line has much to do.
+        """
+        if self._busy or not self._due or (sparing and now < self._last + SPARING):
             return None
         due, meter = min((due, meter) for meter, due in self._due.items())
         if due > now:
             return None
         self._busy = True
+        self._last = now
         return meter
 
     def answered(self, meter: str, offset_ms: int, round_trip_ms: int, now: float) -> None:

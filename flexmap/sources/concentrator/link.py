@@ -17,7 +17,9 @@ from flexmap.stcomet.login import proof
 from flexmap.stcomet.mnsh import ErrorCode, Line, LineSplitter, Mark, MnshError
 
 REPLY_TIMEOUT = 180.0
-"""Seconds: the concentrator itself gives a meter up much earlier."""
+"""Seconds after which the line counts as dead: the concentrator itself gives a meter up much earlier."""
+LOOK_SECONDS = 5.0
+"""Between two looks whether the concentrator still knows what is waited for: lines may have been damaged."""
 HELLO_TIMEOUT = 15.0
 """Seconds for what it answers by itself."""
 
@@ -39,6 +41,10 @@ class ShellError(RemoteError):
 
 class LinkLost(RemoteError):  # noqa: N818 (it says what has happened)
     """The line to the concentrator is gone."""
+
+
+class LineDamaged(RemoteError):  # noqa: N818 (it says what has happened)
+    """A request or its reply got lost between here and the concentrator."""
 
 
 class _Waiting:
@@ -72,6 +78,7 @@ class Link(Protocol):
         self._splitter = LineSplitter(mnsh.MAX_REPLY)
         self._waiting: dict[int, _Waiting] = {}
         self._open = False
+        self._look_call: DelayedCall | None = None
         self._complaint = ""
         """What the shell has said last to nobody's request, such as that there are too many sessions."""
         self.noise = 0
@@ -99,6 +106,8 @@ class Link(Protocol):
         if not self._open:
             return
         self._open = False
+        if self._look_call is not None:
+            self._look_call.cancel()
         waiting, self._waiting = list(self._waiting.values()), {}
         for one in waiting:
             one.timer.cancel()
@@ -108,7 +117,7 @@ class Link(Protocol):
             one.answer.errback(LinkLost(f"the line to the concentrator is gone{cause}"))
 
     def ask(self, command: str, *arguments: int | str, timeout: float = REPLY_TIMEOUT) -> Deferred[Reply]:
-        """Ask; fires with the reply, fails with :class:`ShellError` or :class:`LinkLost`."""
+        """Ask; fires with the reply, fails with :class:`ShellError`, :class:`LineDamaged` or :class:`LinkLost`."""
         answer: Deferred[Reply] = Deferred()
         if not self._open:
             answer.errback(LinkLost("there is no line to the concentrator"))
@@ -122,9 +131,47 @@ class Link(Protocol):
         return answer
 
     def hello(self, password: str) -> Deferred[Reply]:
-        """Ask for the shell's version, and log in where that is due; fires with the version's reply."""
-        version = self.ask("SYS VERSION", timeout=HELLO_TIMEOUT)
-        return version.addCallback(self._log_in, password)
+        """Ask for the shell's version, and log in where that is due; fires with the version's reply.
+
+        What somebody before us has asked on this line is dropped: it would keep meters busy.
+        """
+
+        def version(_dropped: Reply) -> Deferred[Reply]:
+            return self.ask("SYS VERSION", timeout=HELLO_TIMEOUT)
+
+        def begin_looking(version: Reply) -> Reply:
+            self._look()
+            return version
+
+        greeted = self.ask("SYS DROP", timeout=HELLO_TIMEOUT)
+        greeted.addCallback(version)
+        greeted.addCallback(self._log_in, password)
+        greeted.addCallback(begin_looking)
+        return greeted
+
+    def _look(self) -> None:
+        """Ask which replies are still to come, if any is waited for, and give up the others.
+
+        A reply that comes meanwhile comes before the answer to this: lines keep their order.
+        """
+        if not self._open:
+            return
+        asked = set(self._waiting)
+
+        def give_up(reply: Reply) -> None:
+            known = {int(word) for line in reply.data for word in line.words[1:]}
+            for tag in asked - known if reply.end.fields["open"] == str(len(known)) else ():
+                if tag in self._waiting:
+                    self._take(tag).answer.errback(LineDamaged("a line to or from the concentrator was damaged"))
+
+        if asked:
+            self.ask("SYS OPEN").addCallback(give_up).addErrback(lambda _: None)
+        self._look_call = self._clock.callLater(LOOK_SECONDS, self._look)
+
+    def _take(self, tag: int) -> _Waiting:
+        waiting = self._waiting.pop(tag)
+        waiting.timer.cancel()
+        return waiting
 
     def _log_in(self, version: Reply, password: str) -> Reply | Deferred[Reply]:
         if version.end.fields.get("login") != "due":
@@ -161,8 +208,7 @@ class Link(Protocol):
         elif line.mark is Mark.DATA:
             waiting.data.append(line)
         else:
-            del self._waiting[line.tag or 0]
-            waiting.timer.cancel()
+            self._take(line.tag or 0)
             if line.done:
                 waiting.answer.callback(Reply(tuple(waiting.data), line))
             else:

@@ -219,6 +219,13 @@ class Planner:
         meter.failures += 1
         meter.due = now + min(self._interval * 2.0 ** min(meter.failures, 16), LONGEST_BACK_OFF)
 
+    def damaged(self, read: Read, now: float) -> None:
+        """Take note of a turn whose answer was damaged on its way from the concentrator: not the meter's fault."""
+        meter = self._meters.get(read.meter)
+        if meter is not None:
+            meter.busy = False
+            meter.due = now + self._interval / 2
+
     def lost(self, now: float) -> None:
         """Take note that the line to the concentrator is gone: every turn under way ends, none has failed."""
         for meter in self._meters.values():

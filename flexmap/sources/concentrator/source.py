@@ -26,13 +26,13 @@ from flexmap.model.plc import Coordinator
 from flexmap.sources.concentrator.clocks import Clocks
 from flexmap.sources.concentrator.events import EventLogs
 from flexmap.sources.concentrator.health import Health
-from flexmap.sources.concentrator.link import Link, LinkLost, Reply, ShellError
+from flexmap.sources.concentrator.link import LineDamaged, Link, LinkLost, Reply, ShellError
 from flexmap.sources.concentrator.poll import Planner, Read, Turn, holes
 from flexmap.sources.concentrator.port import Port, connect
 from flexmap.sources.concentrator.samples import to_sample
 from flexmap.sources.interface import Clock, DelayedCall, Sink
 from flexmap.stcomet import mnsh, payload
-from flexmap.stcomet.mnsh import ErrorCode, Line
+from flexmap.stcomet.mnsh import ErrorCode, Line, MnshError
 from flexmap.stcomet.record import Layout, Record, Status
 
 _log = Logger(namespace="flexmap.concentrator")
@@ -328,6 +328,9 @@ class ConcentratorSource:
     def _unanswered(self, failure: Failure, read: Read) -> None:
         if failure.check(LinkLost):
             return
+        if failure.check(LineDamaged, MnshError):
+            self._planner.damaged(read, self._clock.seconds())
+            return
         if not failure.check(RemoteError):
             _log.failure("{name}: reading {meter}", failure, name=self.name, meter=read.meter)
         self._planner.failed(read, self._clock.seconds())
@@ -363,7 +366,7 @@ class ConcentratorSource:
 
         Its own clock is compared with this one first: what a line waits in between must not count.
         """
-        meter = self._clocks.next(now)
+        meter = self._clocks.next(now, sparing=self._planner.behind() > 0)
         if meter is None or self._link is None:
             return
         answer = self._link.ask("SYS TIME")
