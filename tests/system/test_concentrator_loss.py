@@ -36,14 +36,16 @@ def test_an_hour_of_losses_and_every_second_of_every_meter_once(tmp_path, monkey
     for name in site.names:
         stored = Counter(site.seconds(name, *hour))
         recorded = site.recorded(name, *hour)
-        # A clock that is put right while it is less than a second slow leaves one out.
-        assert len(recorded) >= HOUR - 1, name
+        if not site.stepped(name):
+            assert len(recorded) == HOUR, name
         assert stored.keys() == recorded, (name, sorted(recorded.symmetric_difference(stored))[:10])
         assert set(stored.values()) == {1}, name
         total += len(stored)
     assert set(dark) <= site.noted(EventCode.COMMUNICATION_RESTORED)
-    print(f"{len(dark)} meters dark, {total} records stored, the last of them {late} s after the hour")
-    assert 21 * (HOUR - 1) <= total <= 21 * HOUR
+    stepped = {name: site.stepped(name) for name in site.names if site.stepped(name)}
+    print(f"{len(dark)} meters dark, {total} records stored, the last of them {late} s after the hour; {stepped=}")
+    # Only a clock that is stepped (measured over a line that is all but dead) leaves out seconds, and marks it.
+    assert total == 21 * HOUR or stepped
 
 
 def test_a_backlog_of_fifty_minutes_drains_while_the_latest_records_stay_fresh(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from flexmap.sources.concentrator.source import ConcentratorSource, Settings
 from flexmap.sources.load import sample_load
 from flexmap.sources.simulation.settings import SimulationSettings
 from flexmap.stcomet.mnsh import parse_line
+from flexmap.stcomet.record import Status
 from flexmap.stcomet.shell import Shell
 from flexmap.store import Store
 
@@ -118,6 +119,7 @@ class Site:
         self._draw = random.Random(seed)
         self._generation = 0
         self._recorded = {}
+        self._changed = {}
         monkeypatch.setattr(concentrator_session, "time", SimpleNamespace(monotonic=self.time.seconds))
         monkeypatch.setattr(concentrator_module, "offer", self._offer)
         monkeypatch.setattr(concentrator_module, "SystemRandom", lambda: random.Random(self._draw.random()))
@@ -208,12 +210,20 @@ class Site:
 
     def _note(self):
         for name, meter in self.concentrator.street.meters.items():
-            self._recorded.setdefault(name, set()).update(record.time for record in meter.metrology.ring.since(0))
+            records = list(meter.metrology.ring.since(0))
+            self._recorded.setdefault(name, set()).update(record.time for record in records)
+            marked = (record.time for record in records if record.state.status & Status.CLOCK_CHANGED)
+            self._changed.setdefault(name, set()).update(marked)
 
     def recorded(self, name, start, stop):
         """Seconds from ``start`` to before ``stop`` that a meter itself has recorded."""
         self._note()
         return {second for second in self._recorded[name] if start <= second < stop}
+
+    def stepped(self, name):
+        """Seconds of a meter before which its clock was stepped, by its own marks."""
+        self._note()
+        return sorted(self._changed[name])
 
     def noted(self, code):
         """Meters that have an event of this code in the store."""
