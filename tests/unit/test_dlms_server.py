@@ -169,8 +169,8 @@ def test_unknown_client_and_server_and_other_application_contexts():
         reply = connection.receive(wrapper.encode(client, sap, NONE_AARQ))
         assert wrapper.decode_datagram(reply).apdu[:1] == b"\x61"
         assert b"\xa2\x03\x02\x01\x01" in reply
-    sn = NONE_AARQ.replace(bytes.fromhex("60857405080101"), bytes.fromhex("60857405080102"))
-    assert bytes.fromhex("a305a103020102") in connection.receive(wrapper.encode(16, SAP, sn))
+    other = NONE_AARQ.replace(bytes.fromhex("60857405080101"), bytes.fromhex("60857405080105"))
+    assert bytes.fromhex("a305a103020102") in connection.receive(wrapper.encode(16, SAP, other))
     assert connection.receive(wrapper.encode(16, 127, NONE_AARQ)) == b""
     assert connection.receive(wrapper.encode(16, SAP, bytes.fromhex("c001c1")))[8:].hex() == NOT_ALLOWED
 
