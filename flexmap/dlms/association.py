@@ -46,6 +46,10 @@ def report_failure(report: Report, error: SecurityError) -> None:
     report(EventKind.SECURITY_FAILURE, str(error), Threat.REPLAY if replay else Threat.DECRYPTION_FAILURE)
 
 
+class UnprotectedReleaseError(SecurityError):
+    """Anybody can have sent it: the association stays."""
+
+
 Wrap = Callable[[bytes], bytes]
 
 
@@ -131,7 +135,7 @@ class Association:
         self._policy = self._context.policy = profile.policy | self._initial
         signed = (self._policy | profile.response_policy) & SIGNED
         self._least = self._policy & AUTHENTICATED_ENCRYPTED | AUTHENTICATED
-        self._global: Ciphering | None = None if signed else protection.ciphering
+        self._global: Ciphering | None = None if signed or protection.record_each else protection.ciphering
         """What nearly all requests are ciphered with; ``None`` where each must be looked at."""
         self._layer: CipheredLayer | None = None
         """What a response gets to a request of ``_control``."""
@@ -191,7 +195,8 @@ class Association:
         if not self._set_room(room):
             return TOO_LONG
         services = self._services
-        services.applied = opened.applied
+        # Whoever holds the broadcast key can have sent it: no proof where an object asks for more than the policy.
+        services.applied = 0 if opened.broadcast else opened.applied
         if opened.plain[:1] == _BLOCK and not opened.broadcast:
             return self._block(opened.plain, opened)
         response = services.respond(opened.plain)
@@ -302,16 +307,21 @@ class Association:
     @property
     def proven(self) -> bool:
         """The client has proven that it knows a secret."""
-        return self._services.proven
+        return self._services.proven or (self._protection is not None and self._protection.verified)
 
     @property
     def waiting(self) -> bool:
         """A response will come late."""
         return self._services.waiting
 
-    def release(self, apdu: bytes) -> bytes:
-        """Return the RLRE to an RLRQ; raises AcseError, AxdrError or SecurityError if it is not the client's."""
+    def release(self, apdu: bytes, *, proven: bool) -> bytes:
+        """Return the RLRE to an RLRQ; raises AcseError, AxdrError or SecurityError if it is not the client's.
+
+        ``proven``: it must be protected where requests must be; raises UnprotectedReleaseError.
+        """
         request = acse.decode_release(apdu)
+        if proven and self._context.policy & AUTHENTICATED_ENCRYPTED and not request.user_information:
+            raise UnprotectedReleaseError("not protected")
         information = b""
         if self._protection is not None and request.user_information:
             opened = self._protection.open(request.user_information, self._policy & ~SIGNED | AUTHENTICATED)

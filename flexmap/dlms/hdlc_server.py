@@ -34,7 +34,7 @@ from flexmap.dlms.hdlc import (
     encode,
 )
 from flexmap.dlms.hdlc_link import HOLD, Link
-from flexmap.dlms.peer import Peer, Pool
+from flexmap.dlms.peer import EXTRA_TURNS, Peer, Pool
 from flexmap.dlms.profile import Limits
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ class Line:
             frame = self._splitter.next()
             if frame is None:
                 break
+            turns -= EXTRA_TURNS.get(frame.information[3:4], 0)
             reply = self._frame(frame, now)
             if reply:
                 replies.append(reply)

@@ -98,6 +98,7 @@ class Opening:
         limits: Limits,
         report: Report,
         outcome: Callable[[bool], None] = lambda _: None,
+        wait: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._device = device
         self._client = client
@@ -106,6 +107,8 @@ class Opening:
         self._report = report
         self._outcome = outcome
         """Told of each authentication, whether it succeeded."""
+        self._wait = wait
+        """Gives the seconds until the client may authenticate again."""
 
     def open(self, aarq: Aarq) -> tuple[Association, bytes]:
         """Return the association and the AARE that accepts it; raises RefusalError."""
@@ -115,19 +118,21 @@ class Opening:
         return self._open(aarq)
 
     def _under(self, keys: Keys, aarq: Aarq) -> bool:
-        """Tell whether an initiate request is ciphered under these keys."""
+        """Tell whether an initiate request is ciphered under these keys; nothing is recorded."""
         client = msgspec.structs.replace(self._client, keys=keys)
         title = aarq.calling_title or b""
         if aarq.user_information[:1] == bytes((Tag.INITIATE_REQUEST,)) or len(title) != 8:
             return False
         trial = msgspec.structs.replace(
-            self._shared, ciphering=lambda *_: Ciphering(keys, self._shared.title, ShortLivedCounterStore())
+            self._shared,
+            ciphering=lambda *_: Ciphering(keys, self._shared.title, ShortLivedCounterStore()),
+            counters=ShortLivedCounterStore(),
         )
         try:
-            Protection(client, title, trial).open(aarq.user_information, 0)
+            applied = Protection(client, title, trial).open(aarq.user_information, 0).applied
         except (SecurityError, AxdrError):
             return False
-        return True
+        return bool(applied & AUTHENTICATED)
 
     def _turn_to(self, keys: Keys) -> None:
         """Take the client's next keys for good: it has shown that it has them."""
@@ -149,8 +154,8 @@ class Opening:
         return association, self._accept(aarq, context, opened, challenge)
 
     def pre_established(self) -> Association:
-        """Return the association of a client that has it without AARQ."""
-        client = self._client
+        """Return the association of a client that has it without AARQ, and so without authentication."""
+        client = self._client = msgspec.structs.replace(self._client, mechanism=Mechanism.NONE)
         title = client.system_title
         protection = None if title is None else self._protection(title)
         initiate = InitiateRequest(conformance=CONFORMANCE_LN, max_pdu=self._limits.max_pdu)
@@ -163,6 +168,9 @@ class Opening:
     ) -> tuple[ObjectAccess, Association]:
         client, lookup = self._client, self._shared.lookup
         context.policy = client.policy | initial
+        if protection is not None:
+            # Neither a counter of the AARQ nor a challenge has shown that what comes is new.
+            protection.record_each = not initial and client.mechanism < Mechanism.HLS
         view = self._device.schema.view(client.role, client.scope)
         context.object_list = view.object_list
         room = context.max_send - (0 if protection is None else SERVICE_ROOM)
@@ -190,7 +198,8 @@ class Opening:
         context.security = self._shared.setups
         context.conformance = initiate.conformance & able
         context.max_receive = limits.max_pdu
-        most = limits.max_unproven if client.mechanism == Mechanism.NONE else limits.max_pdu
+        unproven = client.mechanism == Mechanism.NONE and not client.policy
+        most = limits.max_unproven if unproven else limits.max_pdu
         context.max_send = min(initiate.max_pdu or 0xFFFF, limits.max_pdu, most)
         context.open = client.mechanism < Mechanism.HLS
         return context
@@ -295,9 +304,16 @@ class Opening:
             raise RefusalError(str(error), Diagnostic.AUTHENTICATION_MECHANISM_NAME_NOT_RECOGNISED) from None
 
         following = self._client.next_keys
+        answered = False
 
         def check(answer: bytes) -> bytes | None:
-            nonlocal proof
+            nonlocal proof, answered
+            wait = self._wait()
+            if answered or wait:
+                reason = f"locked out for {wait:.0f} s" if wait else "the challenge has been answered before"
+                self._report(EventKind.SECURITY_FAILURE, reason, Threat.AUTHENTICATION_FAILURE)
+                return None
+            answered = True
             right = proof.check(ours, theirs, answer)
             if not right and following is not None and isinstance(proof, GmacProof):
                 proof = GmacProof(shared.ciphering(following, False))

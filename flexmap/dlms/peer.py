@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from flexmap.dlms import acse
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms.acse import AcseError
-from flexmap.dlms.apdu import ServiceError, StateError
+from flexmap.dlms.apdu import ServiceError, StateError, Tag
+from flexmap.dlms.association import UnprotectedReleaseError
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.general_blocks import apdus_of
 from flexmap.dlms.profile import EventKind, Limits
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
 
 NO_ASSOCIATION = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE)
 TOO_LONG = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.PDU_TOO_LONG)
+_NOT_FINISHED = acse.encode_release(acse.Release(reason=1), acse.RLRE)
 _OPENING = (b"\x60", b"\x62")
 """AARQ and RLRQ: what opens and ends associations."""
+EXTRA_TURNS = {
+    bytes((acse.AARQ,)): 49,
+    bytes((Tag.GENERAL_CIPHERING,)): 49,
+    bytes((Tag.GENERAL_SIGNING,)): 49,
+    bytes((Tag.GENERAL_BLOCK_TRANSFER,)): 7,
+}
+"""Turns beyond one that an APDU of that tag takes: keys and signatures of P-384 need a millisecond."""
 
 
 class Pool:
@@ -169,7 +178,10 @@ class Peer:
         if association is None:
             return acse.encode_release(acse.Release(reason=0), acse.RLRE)
         try:
-            reply = association.release(apdu)
+            reply = association.release(apdu, proven=self._limits.proven_release)
+        except UnprotectedReleaseError as error:
+            self._server.report(EventKind.SECURITY_FAILURE, client_sap, server_sap, f"release: {error}")
+            return _NOT_FINISHED
         except (AcseError, AxdrError, SecurityError) as error:
             self._server.report(EventKind.PROTOCOL_ERROR, client_sap, server_sap, f"release: {error}")
             return NO_ASSOCIATION

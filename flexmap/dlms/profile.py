@@ -122,6 +122,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that one ``receive`` answers before others have their turn."""
     max_datagram_peers: int = 4096
     """UDP peers whose associations are kept; the one silent longest makes room, unproven ones first."""
+    proven_release: bool = False
+    """Where requests must be protected, so must be the release: on UDP, where anybody could send one."""
     max_unproven_datagram: int = 128
     """``max_unproven`` on UDP, where a peer's address can be forged: a reply is then no weapon against another."""
 

@@ -141,8 +141,8 @@ class _Peeled(NamedTuple):
     applied: int
     plain: bytes
     layer: Layer | None
-    transaction: bytes | None
-    """Transaction-id that must rise; ``None`` where an invocation counter has."""
+    transaction: tuple[bytes, bytes] | None
+    """Key and transaction-id, which must rise under it; ``None`` where an invocation counter has."""
     broadcast: bool = False
 
 
@@ -178,13 +178,19 @@ class Protection:
         "ciphering",
         "client",
         "dedicated",
+        "record_each",
         "title",
+        "verified",
     )
 
     def __init__(self, client: ClientProfile, title: bytes, shared: Shared) -> None:
         self.title = title
         """The client's system title."""
         self.dedicated: Ciphering | None = None
+        self.record_each = False
+        """Each counter is made durable before its request is answered: a restart would let it in again."""
+        self.verified = False
+        """A request has been verified where ``record_each``."""
         self._server_title = shared.title
         self._make = shared.ciphering
         self._setups = shared.setups
@@ -215,8 +221,11 @@ class Protection:
 
     def dedicate(self, key: bytes) -> None:
         """Take a dedicated key; raises SecurityError if it is not of the suite."""
-        if self.ciphering is None or len(key) != self._suite.key_octets:
+        keys = self.client.keys
+        if self.ciphering is None or keys is None or len(key) != self._suite.key_octets:
             raise SecurityError("dedicated key does not fit the security suite")
+        if key in (keys.guek, keys.gak, keys.gbek, keys.kek):
+            raise SecurityError("dedicated key is another key of the client")
         self.dedicated = self.ciphering.dedicate(key)
 
     def record(self) -> None:
@@ -236,7 +245,7 @@ class Protection:
         applied = 0
         broadcast = False
         layers: list[Layer] = []
-        transaction: bytes | None = None
+        transactions: list[tuple[bytes, bytes]] = []
         counted = False
         while apdu and (peel := self._peeler(apdu[0])) is not None:
             peeled = peel(apdu, required)
@@ -245,14 +254,18 @@ class Protection:
             applied |= peeled.applied
             broadcast = broadcast or peeled.broadcast
             counted = counted or peeled.transaction is None
-            transaction = peeled.transaction or transaction
+            if peeled.transaction is not None:
+                transactions.append(peeled.transaction)
             if peeled.layer is not None:
                 layers.append(peeled.layer)
             apdu = peeled.plain
         if applied & required != required:
             raise SecurityError(f"protection {applied:#05x}, at least {required:#05x} required")
-        if transaction is not None and not counted:
-            self._take_transaction(transaction)
+        if transactions and not counted:
+            self._take_transactions(transactions)
+        if applied and self.record_each:
+            self.record()
+            self.verified = self.verified or not broadcast
         return Opened(applied, apdu, self._complete(applied, layers), broadcast)
 
     def _peeler(self, tag: int) -> Callable[[bytes, int], _Peeled] | None:
@@ -323,11 +336,18 @@ class Protection:
             return self._identified(request, header, key, required)
         fresh = key.choice == KeyChoice.WRAPPED
         secret = self._unwrapped(key) if fresh else self._agreed(request.header, key)
+        shown = self._shown(key)
         control, plain = self._body(self._short(secret), request.content, required, request.octets)
         # Only now: ephemeral keys are for those who have shown that they hold one.
         answer, answer_key = self._wrapped() if fresh else self._agree(header, key)
         layer = _KeyedLayer(header, answer, self._short(answer_key), self._answered(control))
-        return _Peeled(control, plain, layer, header.transaction)
+        return _Peeled(control, plain, layer, (shown, header.transaction))
+
+    def _shown(self, key: KeyInfo) -> bytes:
+        """Return the client's lasting key that a message under a fresh one shows."""
+        if key.choice == KeyChoice.WRAPPED:
+            return self._kek()
+        return self.client.agreement_key if key.id == Scheme.STATIC else self.client.signing_key
 
     def _identified(
         self, request: general.GeneralCiphering, header: Header, key: KeyInfo, required: int
@@ -417,16 +437,16 @@ class Protection:
         private = self._private(Use.SIGNING)
         if not suites.verify(self._suite, point, request.signature, request.signed):
             raise SecurityError("signature is wrong")
-        return _Peeled(SIGNED, request.content, _SigningLayer(header, self._suite, private), header.transaction)
+        layer = _SigningLayer(header, self._suite, private)
+        return _Peeled(SIGNED, request.content, layer, (point, header.transaction))
 
-    def _take_transaction(self, transaction: bytes) -> None:
-        number = int.from_bytes(transaction, "big")
-        client = self.client
-        secret = client.signing_key or (client.keys.kek if client.keys else b"")
-        key = f"transaction {key_id(secret)}"
-        if not self._counters.last_received(key, self.title) < number <= _LAST_TRANSACTION:
-            raise ReplayError(f"transaction-id {number} does not rise")
-        self._counters.record_received(key, self.title, number)
+    def _take_transactions(self, transactions: list[tuple[bytes, bytes]]) -> None:
+        numbers = {f"transaction {key_id(key)}": int.from_bytes(octets, "big") for key, octets in transactions}
+        for name, number in numbers.items():
+            if not self._counters.last_received(name, self.title) < number <= _LAST_TRANSACTION:
+                raise ReplayError(f"transaction-id {number} does not rise")
+        for name, number in numbers.items():
+            self._counters.record_received(name, self.title, number)
 
     # --- responses
 

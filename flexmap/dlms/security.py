@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import OrderedDict
 from typing import Protocol
 
 import msgspec
@@ -35,6 +36,7 @@ OVERHEAD = 5 + TAG_OCTETS
 _RESERVE = 1024
 _RECORD_EVERY = 64
 _MOST_PEERS = 1024
+_MOST_DEDICATED = 256
 _COUNTERS_END = 1 << 32
 
 
@@ -151,7 +153,10 @@ class Ciphering:
     refused.
     """
 
-    __slots__ = ("_aad", "_aes", "_counters", "_gak", "_key", "_key_set", "_limit", "_next", "_peers", "title")
+    __slots__ = (
+        *("_aad", "_aes", "_counters", "_dedicated", "_gak", "_key", "_key_set", "_limit", "_next", "_peers"),
+        "title",
+    )
 
     def __init__(self, keys: Keys, title: bytes, counters: CounterStore, *, broadcast: bool = False) -> None:
         if len(title) != 8:
@@ -167,11 +172,22 @@ class Ciphering:
         self._counters = counters
         self._next = self._limit = 0
         self._peers: dict[bytes, _Peer] = {}
+        self._dedicated: OrderedDict[str, Ciphering] = OrderedDict()
 
     def dedicate(self, key: bytes) -> Ciphering:
-        """Return the ciphering with a key that was made for one association."""
-        keys = Keys(key, self._gak, self._key_set & 0x0F)
-        return Ciphering(keys, self.title, ShortLivedCounterStore(first=0))
+        """Return the ciphering with a key that was made for one association.
+
+        Clients may use one for all associations instead: a nonce must not come twice then, nor a request.
+        """
+        name = key_id(key)
+        found = self._dedicated.pop(name, None)
+        if found is None:
+            keys = Keys(key, self._gak, self._key_set & 0x0F)
+            found = _DedicatedCiphering(keys, self.title, ShortLivedCounterStore(), self)
+        self._dedicated[name] = found
+        if len(self._dedicated) > _MOST_DEDICATED:
+            self._dedicated.popitem(last=False)
+        return found
 
     # --- sending
 
@@ -292,3 +308,16 @@ class Ciphering:
             return False
         expected = self._aes.encrypt(peer + answer[1:5], b"", self._aad[0x10] + challenge)[:TAG_OCTETS]
         return hmac.compare_digest(expected, answer[5:])
+
+
+class _DedicatedCiphering(Ciphering):
+    """Ciphering with a dedicated key; what it sends has the counters of the global key, which never come twice."""
+
+    __slots__ = ("_parent",)
+
+    def __init__(self, keys: Keys, title: bytes, counters: CounterStore, parent: Ciphering) -> None:
+        super().__init__(keys, title, counters)
+        self._parent = parent
+
+    def _take_counter(self) -> bytes:
+        return self._parent._take_counter()  # noqa: SLF001 (of its own kind)

@@ -187,6 +187,7 @@ class Server:
             limits=limits,
             report=report,
             outcome=lambda right: lockout.count(who, right=right),
+            wait=lambda: lockout.wait(who),
         )
 
     def _changed(self, sap: int, what: str) -> None:

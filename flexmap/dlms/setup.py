@@ -240,10 +240,15 @@ class Setups:
 
     def _take(self, client: ClientProfile, keys: Keys, fresh: dict[int, bytes]) -> None:
         changed = msgspec.structs.replace(keys, **{_KEY_FIELDS[key]: octets for key, octets in fresh.items()})
-        for other in self._clients.values():
-            # Whoever has the one key could pass for the other client.
-            if changed.guek != keys.guek and other.keys is not None and other.keys.guek == changed.guek:
-                raise _DeniedError(ActionResult.OTHER_REASON, "another client has this key")
+        if any(octets in (bytes(len(octets)), b"\xff" * len(octets)) for octets in fresh.values()):
+            raise _DeniedError(ActionResult.OTHER_REASON, "a key that anybody would try")
+        ciphers = [key for key in (changed.guek, changed.gbek, changed.kek) if key]
+        if len(set(ciphers)) < len(ciphers):
+            raise _DeniedError(ActionResult.OTHER_REASON, "one key for two purposes")
+        # Whoever has the one key could pass for the other client.
+        others = {other.keys.guek for other in self._clients.values() if other.keys and other.sap != client.sap}
+        if others & {fresh.get(key) for key in (0, 1)} - {keys.guek}:
+            raise _DeniedError(ActionResult.OTHER_REASON, "another client has this key")
         names = ", ".join(_KEY_FIELDS[key] for key in sorted(fresh))
         self._keep(msgspec.structs.replace(client, keys=changed), f"keys changed: {names}")
 

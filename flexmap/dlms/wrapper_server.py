@@ -11,7 +11,7 @@ import msgspec
 from flexmap.dlms import acse
 from flexmap.dlms.apdu import Tag
 from flexmap.dlms.general_blocks import apdus_of
-from flexmap.dlms.peer import Peer, Pool
+from flexmap.dlms.peer import EXTRA_TURNS, Peer, Pool
 from flexmap.dlms.profile import Limits
 from flexmap.dlms.wrapper import HEADER, VERSION, WrapperError, decode_datagram
 
@@ -91,8 +91,9 @@ class Connection:
             if end > size:
                 break
             if destination != BROADCAST_SAP:
-                key = octets[at + 2 : at + 6]
-                reply = self._peer.answer(key, source, destination, octets[at + 8 : end])
+                key, apdu = octets[at + 2 : at + 6], octets[at + 8 : end]
+                turns -= EXTRA_TURNS.get(apdu[:1], 0)
+                reply = self._peer.answer(key, source, destination, apdu)
                 if reply.__class__ is bytes:
                     if reply:
                         replies.append(HEADER.pack(VERSION, destination, source, len(reply)) + reply)
@@ -147,6 +148,7 @@ class Datagrams:
             server.limits,
             max_pdu=min(server.limits.max_pdu, _MAX_DATAGRAM_APDU),
             max_unproven=server.limits.max_unproven_datagram,
+            proven_release=True,
         )
 
     def receive(self, peer: Hashable, octets: bytes) -> bytes:
@@ -155,6 +157,7 @@ class Datagrams:
         if connection is None:
             # The address may be forged: what fails here must not lock out the connections of who really has it.
             origin = ("datagram", peer[0] if isinstance(peer, tuple) else peer)
+            self._make_room_for_silent(octets)
             connection = Connection(
                 self._server, lambda late: self._deliver(peer, late), self._pool, self._limits, origin
             )
@@ -167,6 +170,12 @@ class Datagrams:
         finally:
             if connection.associations:
                 (self._proven if connection.proven else self._unproven)[peer] = connection
+
+    def _make_room_for_silent(self, octets: bytes) -> None:
+        """Make room if a pre-established association will open with the first datagram of a peer."""
+        client = self._server.clients.get(int.from_bytes(octets[2:4], "big"))
+        if client is not None and client.pre_established:
+            self._make_room()
 
     def _make_room(self) -> None:
         """Forget peers until another one, with another association, can come."""

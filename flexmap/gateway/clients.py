@@ -89,7 +89,7 @@ class FileKeystore:
             if keys is not None:
                 octets = (keys.guek, keys.gak, keys.gbek, keys.kek)
                 fields |= {name: key.hex() for name, key in zip(files.KEY_FIELDS, octets, strict=True)}
-                if bytes.fromhex(secret.next_encryption_key) == keys.guek:
+                if secret.next_encryption_key.lower() == keys.guek.hex():
                     fields |= dict.fromkeys(files.NEXT_FIELDS, "")
             policy = policy_bits(client.policy, client.response_policy) & ~self._configured.get(client.name, 0)
             files.put(self._secrets, client.name, msgspec.structs.replace(secret, policy=policy, **fields))

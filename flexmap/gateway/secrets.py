@@ -192,12 +192,17 @@ def read(path: Path, remedy: str = "") -> dict[str, Secret]:
 def _text(secrets: Mapping[str, Secret]) -> str:
     lines = ["# Secrets of the DLMS clients. Keep this file readable by its owner alone (mode 0600).", ""]
     for name, secret in secrets.items():
-        key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else msgspec.json.encode(name).decode()
+        key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _basic_string(name)
         lines.append(f"[{key}]")
         fields = msgspec.structs.asdict(secret).items()
-        lines += [f"{field} = {msgspec.json.encode(value).decode()}" for field, value in fields if value]
+        lines += [f"{field} = {_basic_string(value)}" for field, value in fields if value]
         lines.append("")
     return "\n".join(lines)
+
+
+def _basic_string(value: str | int) -> str:
+    """Return a string or number as TOML has it: as JSON does, but for DEL, which must be escaped."""
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
 
 
 def write_private(path: Path, text: str, *, durable: bool = False) -> None:

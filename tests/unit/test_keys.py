@@ -287,6 +287,16 @@ def test_changes_of_a_head_end_are_kept_and_nothing_else_is_touched(site):
     assert list(path.parent.glob(".secrets*")) == []
 
 
+def test_any_secret_that_a_head_end_sets_can_be_read_again(site):
+    complete(site)
+    loaded = configuration.load(site)
+    dlms = dlms_settings(loaded, secrets.load(loaded))
+    client = next(client for client in dlms.clients if client.name == "old")
+    for text in ("delete \x7f it", 'quote " and \\ it', "line \n \0 \x1f \x85", "größer \u2028 \U0001f511"):
+        FileKeystore(loaded).keep_client(msgspec.structs.replace(client, secret=text.encode()))
+        assert secrets.load(loaded)["old"].password == text
+
+
 def test_next_keys_are_gone_once_they_are_used(site):
     complete(site)
     flexmap("rotate", site, "reader")
