@@ -118,6 +118,7 @@ class Call(msgspec.Struct):
         *,
         priority: bool = False,
         bulk: bool = False,
+        repeat: bool = True,
     ) -> None:
         """Ask the meter; end the answer with an error if it stays silent or refuses.
 
@@ -136,6 +137,6 @@ class Call(msgspec.Struct):
                 done(reply)
 
         requests = self.concentrator.requests
-        drop = requests.ask(member.short_address, build, taken, priority=priority, bulk=bulk)
+        drop = requests.ask(member.short_address, build, taken, priority=priority, bulk=bulk, repeat=repeat)
         if not priority:
             self.answer.hold(drop)

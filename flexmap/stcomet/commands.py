@@ -165,7 +165,8 @@ def _read(call: Call) -> None:
             call.answer.data(**mnsh.hex_fields(payload.encode(reply)))
             call.answer.ok()
 
-    call.ask(call.meter(), build, done, bulk=bulk, priority=alone)
+    # Whoever reads in bulk asks again, if it is worth it: for the meter's latest record, first of all.
+    call.ask(call.meter(), build, done, bulk=bulk, priority=alone, repeat=not bulk)
 
 
 def _events(call: Call) -> None:

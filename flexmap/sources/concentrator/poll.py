@@ -211,13 +211,19 @@ class Planner:
         return news
 
     def failed(self, read: Read, now: float) -> None:
-        """Take note of a turn without an answer: the next one comes later and later."""
+        """Take note of a turn without an answer: the next one comes later and later.
+
+        After one in bulk a short one follows at once: it may be the long reply alone that does not get through.
+        """
         meter = self._meters.get(read.meter)
         if meter is None:
             return
         meter.busy = False
         meter.failures += 1
-        meter.due = now + min(self._interval * 2.0 ** min(meter.failures, 16), LONGEST_BACK_OFF)
+        if read.turn is Turn.HOLE and meter.failures == 1:
+            meter.due = min(meter.due, now)
+        else:
+            meter.due = now + min(self._interval * 2.0 ** min(meter.failures - 1, 16), LONGEST_BACK_OFF)
 
     def damaged(self, read: Read, now: float) -> None:
         """Take note of a turn whose answer was damaged on its way from the concentrator: not the meter's fault."""
