@@ -24,15 +24,16 @@ from flexmap.model import (
 )
 from flexmap.model.plc import Coordinator
 from flexmap.sources.concentrator.clocks import Clocks
+from flexmap.sources.concentrator.commands import Commands
 from flexmap.sources.concentrator.events import EventLogs
 from flexmap.sources.concentrator.health import Health
-from flexmap.sources.concentrator.link import LineDamaged, Link, LinkLost, Reply, ShellError
+from flexmap.sources.concentrator.link import LineDamaged, Link, LinkLost, Reply
 from flexmap.sources.concentrator.poll import Planner, Read, Turn, holes
 from flexmap.sources.concentrator.port import Port, connect
 from flexmap.sources.concentrator.samples import to_sample
 from flexmap.sources.interface import Clock, DelayedCall, Sink
 from flexmap.stcomet import mnsh, payload
-from flexmap.stcomet.mnsh import ErrorCode, Line, MnshError
+from flexmap.stcomet.mnsh import Line, MnshError
 from flexmap.stcomet.record import Layout, Record, Status
 
 _log = Logger(namespace="flexmap.concentrator")
@@ -44,10 +45,6 @@ BACK_OFF = (1.0, 30.0)
 """Seconds until the line is tried again, doubled by each failure."""
 WARN_AFTER = 2
 """Failed attempts that are nothing yet: both processes may just be starting."""
-LOOK_AFTER = 1.0
-"""Seconds after a command's answer: by then there is a record that shows what it has done."""
-COMMAND_SECONDS = 6
-"""How long a command is valid: whoever gave it has no answer two seconds later, and must not be surprised then."""
 AHEAD = 30
 """Seconds by which a record may be ahead of this clock; one that is more so has no time that could be believed."""
 LINE_DELAY = 0.2
@@ -129,7 +126,7 @@ class ConcentratorSource:
         self._events = EventLogs(self._event, self._strange_event)
         self._clocks = Clocks()
         self._silent: set[str] = set()
-        self._commands: dict[int, Deferred[CommandResult]] = {}
+        self._commands = Commands(self._clock, self._look)
 
     # Begin and end
 
@@ -144,9 +141,7 @@ class ConcentratorSource:
         self._health.stop()
         for call in (self._pump_call, self._learn_call, self._connect_call):
             _cancel(call)
-        commands, self._commands = self._commands, {}
-        for number, answer in commands.items():
-            answer.callback(CommandResult(number, False, "the source stops"))
+        self._commands.stop()
         if self._link is not None:
             self._link.close()
         return succeed(None)
@@ -305,11 +300,15 @@ class ConcentratorSource:
         samples = [to_sample(meter, meter_type, layout, record) for record in records]
         self._give([*samples, *self._health.heard(meter)])
 
+    def behind(self) -> int:
+        """Return how many seconds of all meters are known to be missing."""
+        return self._planner.behind()
+
     def figures(self) -> dict[str, float]:
         """Return figures for the gateway's metrics."""
         return {
             **self._health.figures(),
-            "behind_seconds": self._planner.behind(),
+            "behind_seconds": self.behind(),
             "clock_offset_seconds": max(map(abs, self._clocks.offsets.values()), default=0) / 1000,
         }
 
@@ -366,7 +365,7 @@ class ConcentratorSource:
 
         Its own clock is compared with this one first: what a line waits in between must not count.
         """
-        meter = self._clocks.next(now, sparing=self._planner.behind() > 0)
+        meter = self._clocks.next(now, sparing=self.behind() > 0)
         if meter is None or self._link is None:
             return
         answer = self._link.ask("SYS TIME")
@@ -451,30 +450,9 @@ class ConcentratorSource:
 
     def command(self, command: Command) -> Deferred[CommandResult]:
         """Pass a breaker command to its meter; fires when the meter has answered."""
-        name = self._names.get(command.meter)
-        cause = ""
         if self._sink is None:
-            cause = "the source is stopped"
-        elif self._link is None:
-            cause = "there is no line to the concentrator"
-        elif name is None:
-            cause = f"meter '{command.meter}' is not in the PAN"
-        elif command.point != "breaker":
-            cause = f"meter '{command.meter}' takes no commands for '{command.point}'"
-        if cause or self._link is None or name is None:
-            return succeed(CommandResult(command.id, False, cause))
-        answer: Deferred[CommandResult] = Deferred()
-        self._commands[command.id] = answer
-        until = int(self._clock.seconds()) + COMMAND_SECONDS
-        asked = self._link.ask("APP BREAKER", name, int(command.value), until)
-        asked.addCallbacks(_no_cause, _cause).addCallback(self._commanded, command)
-        return answer
-
-    def _commanded(self, cause: str, command: Command) -> None:
-        answer = self._commands.pop(command.id, None)
-        if answer is not None:
-            answer.callback(CommandResult(command.id, not cause, cause))
-        self._clock.callLater(LOOK_AFTER, self._look, command.meter)
+            return succeed(CommandResult(command.id, False, "the source is stopped"))
+        return self._commands.give(command, self._link, self._names.get(command.meter))
 
     def _look(self, meter: str) -> None:
         """Read the latest record beside all turns: somebody waits to see what a command has done."""
@@ -484,18 +462,6 @@ class ConcentratorSource:
 
 def _never_set(records: Sequence[Record]) -> bool:
     return bool(records) and bool(records[-1].state.status & Status.CLOCK_DOUBTFUL)
-
-
-def _no_cause(_reply: Reply) -> str:
-    return ""
-
-
-def _cause(failure: Failure) -> str:
-    failure.trap(RemoteError)
-    error = failure.value
-    if isinstance(error, ShellError) and error.code == ErrorCode.SILENT:
-        return "the meter has not answered"
-    return str(error)
 
 
 def _cancel(call: Any) -> None:
