@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 
 import click
@@ -205,3 +207,13 @@ def test_the_concentrators_page_has_every_command_and_error_of_the_shell():
     assert {code.value for code in mnsh.ErrorCode} <= written.keys()
     usage = re.compile(rf"({'|'.join(catalogue.MODULES)}) [A-Z_]+( <[a-z0-9_]+>)*")
     assert {cell for cell in written if usage.fullmatch(cell)} == coded.keys()
+
+
+def test_the_terminal_that_banner_and_readme_name_is_installed_with_flexmap():
+    assert "pyserial-miniterm" in (ROOT / "README.md").read_text()
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert any(re.match(r"pyserial\b", requirement) for requirement in needed)
+    scripts = distribution("pyserial").entry_points.select(group="console_scripts")
+    assert "pyserial-miniterm" in {script.name for script in scripts} | {
+        Path(str(path)).name for path in distribution("pyserial").files
+    }
