@@ -430,6 +430,19 @@ def test_doubtful_clocks_are_set():
     assert marks[-1] == 0
 
 
+@pytest.mark.parametrize("by", [600, -600, -START], ids=["ahead", "behind", "1970"])
+def test_a_clock_that_somebody_has_set_wrong_is_set_right_within_minutes(by):
+    bench = Bench()
+    bench.run(120)
+    time = int(bench.pan.time.seconds()) + by
+    bench.core.pan.meters[2].adjust_clock(bench.pan.meters[2].time.adjustments, by * 1000)
+    assert abs(bench.pan.meters[2].time.now() - time * 1000) < 2000
+    bench.run(240)
+    now = bench.pan.time.seconds()
+    assert abs(bench.pan.meters[2].time.now() - now * 1000) < 200
+    assert bench.seconds("SM_ID1")[-1] > now - 15
+
+
 def test_a_line_that_waits_moves_no_clock():
     bench = Bench(before=0)
     bench.run(1)

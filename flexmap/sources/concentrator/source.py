@@ -47,6 +47,8 @@ WARN_AFTER = 2
 """Failed attempts that are nothing yet: both processes may just be starting."""
 AHEAD = 30
 """Seconds by which a record may be ahead of this clock; one that is more so has no time that could be believed."""
+BEHIND = 60
+"""Seconds by which a meter's latest record may be behind; one that is more so was written by a wrong clock."""
 LINE_DELAY = 0.2
 """Seconds that the concentrator may take to tell its time: half of it is the error of all clocks."""
 CLOCK_WARNING = 1000
@@ -294,6 +296,8 @@ class ConcentratorSource:
         self._events.seen(read.meter, message.next_event)
         if read.turn is not Turn.HOLE and (len(by_time) < len(message.records) or _never_set(message.records)):
             self._clocks.urgent(read.meter, message.records[-1].time, now)
+        elif read.turn is Turn.LATEST and message.records and message.records[-1].time < now - BEHIND:
+            self._clocks.urgent(read.meter, now, now)
 
     def _deliver(self, meter: str, layout: Layout, records: Sequence[Record]) -> None:
         meter_type = self._types[meter]
