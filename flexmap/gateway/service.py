@@ -24,6 +24,8 @@ from flexmap.store import Store
 TIME_LIMIT_OVER = "time-limit-over"
 """Cause of a command that the meter did not answer in time; the AddCause of that name on MMS."""
 AGE_CHECK_SECONDS = 1.0
+NAMED = 5
+"""Meters that one line of the log names."""
 CHANNEL_AGE = 60.0
 """Seconds for which what is known of a channel is good, however short-lived values are: it is asked for seldom."""
 COMMAND_TIMEOUT = 8.0
@@ -187,7 +189,9 @@ class Gateway:
         now = self._reactor.seconds()
         old = self._present.age(now, self._limit)
         if old:
-            self._log.warn("values of {count} meters are old", count=len(old))
+            names = [sample.meter for sample in old]
+            more = f" and {len(names) - NAMED} others" if len(names) > NAMED else ""
+            self._log.warn("values of {meters} are old", meters=", ".join(names[:NAMED]) + more)
         self._metrics.old.set(len(self._present.old))
         self._serve([*old, *self._channels.age(now, lambda meter: max(self._limit(meter), CHANNEL_AGE))])
 

@@ -2,6 +2,7 @@
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 
 from flexmap.dlms import cosem_time, wrapper
 from flexmap.dlms.acse import Mechanism
@@ -104,8 +105,12 @@ def test_a_silent_source_makes_values_old_and_the_next_sample_good(rig):
     rig.source.stop()
     rig.live(4)
     assert rig.status() == quality.GOOD
+    seen = []
+    globalLogPublisher.addObserver(seen.append)
     rig.live(4)
+    globalLogPublisher.removeObserver(seen.append)
     assert rig.status() == quality.QUESTIONABLE | quality.OLD_DATA
+    assert "values of M1 are old" in [formatEvent(event) for event in seen]
     assert rig.get(4, VOLTAGE, 2) > 0
     assert rig.gateway.last["M1"].time == newest.time
     fresh = Sample("M1", newest.time + 60_000, newest.values, newest.quality)
