@@ -28,6 +28,7 @@ from flexmap.gateway.concentrator_config import Secrets, check_ports
 from flexmap.gateway.concentrator_files import Files, Memory
 from flexmap.gateway.concentrator_session import Full, RealTime, Session
 from flexmap.gateway.g3_pan import G3Pan
+from flexmap.gateway.power_line import SimulatedLine
 from flexmap.gateway.run import begin_log
 from flexmap.gateway.street import COUNTER_MARGIN, Street
 from flexmap.lines.terminal import TerminalTransport
@@ -113,6 +114,7 @@ class Process:
         self.street = Street(
             meters, medium, self._time, self._psk, load=load, settings=options.settings, kept=frames
         )
+        self.core.line = SimulatedLine(medium, self.street.nodes)
         self._frames = frames
         self._memory = memory
         self._random = random
@@ -210,6 +212,7 @@ def run(
     """
     begin_log(log_level, as_json=json_log)
     reactor = cast("PosixReactorBase", global_reactor)
+    Files(options.state).lock()
     process = Process(reactor, meters, load, options)
     failures: list[Exception] = []
 

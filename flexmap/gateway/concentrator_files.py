@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from flexmap.stcomet.pan import Access
 from flexmap.stcomet.updates import Kept
 
 _LENGTH = struct.Struct(">I")
+LOCK_SECONDS = 3.0
+"""How long a concentrator that was just told to end may take to leave its folder."""
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -45,6 +49,21 @@ class Files:
             ) from None
         self._folder = folder
         self._pan = folder / "pan.msgpack"
+
+    def lock(self) -> None:
+        """Keep other processes out until this one ends: two would use the same frame counters.
+
+        Raises ConfigurationError if another one is there and stays.
+        """
+        descriptor = os.open(self._folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        until = time.monotonic() + LOCK_SECONDS
+        while not _locked(descriptor):
+            if time.monotonic() > until:
+                remedy = "stop the other concentrator or choose another folder"
+                raise ConfigurationError(
+                    "another process uses it", where=f"{self._folder}: --state", remedy=remedy
+                )
+            time.sleep(0.1)
 
     def memory(self) -> Memory | None:
         """Return what was kept; None at the first start."""
@@ -129,3 +148,11 @@ def _frames(path: Path) -> Iterator[Frame]:
         except msgspec.DecodeError:
             return  # torn: the process ended while it wrote
         place += length
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -61,6 +61,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 _METER = Parameter("meter", "its name, or its EUI-64 as APP METERS shows it", Kind.NAME, LONGEST_NAME)
+_SPOT = Parameter("meter", "its name, as LINE SHOW shows it; it need not be in the PAN", Kind.NAME, LONGEST_NAME)
 _EUI64 = Parameter("eui64", "EUI-64 of a device, 16 hexadecimal digits", Kind.NAME, LONGEST_NAME)
 _ATTRIBUTE = Parameter("attribute", "as PIB LIST shows it, such as adpMaxHops", Kind.NAME, LONGEST_NAME)
 _IMAGE = Parameter("image", "a name for it: letters, digits, '.', '_', '-'", Kind.NAME, 16)
@@ -182,6 +183,19 @@ COMMANDS: tuple[Command, ...] = (
     Command("FW", "STATUS", (_METER,), "How one meter's update stands."),
     Command("FW", "ACTIVATE", (_METER,), "Put the image that a meter has into operation there."),
     Command("FW", "STOP", (_METER,), "Send a meter no more; what it has, it keeps."),
+    Command("LINE", "SHOW", (), "Where meters stand on the simulated power line, and whether they are cut off."),
+    Command("LINE", "CUT", (_SPOT,), "Open the circuit before a meter: it and all behind it fall silent."),
+    Command("LINE", "MEND", (_SPOT,), "Close the circuit of a meter's feeder again."),
+    Command(
+        "LINE",
+        "NOISE",
+        (
+            _SPOT,
+            Parameter("decibels", "above the usual noise; 40 leaves few frames", most=100),
+            Parameter("seconds", "how long", most=86400),
+        ),
+        "Make noise on a meter's feeder for a while.",
+    ),
 )
 _TABLE = {(command.module, command.name): command for command in COMMANDS}
 MODULES = tuple(dict.fromkeys(command.module for command in COMMANDS))
@@ -215,7 +229,8 @@ def _find(module: str, name: str) -> Command:
     _check_module(module)
     command = _TABLE.get((module, name))
     if command is None:
-        raise MnshError(ErrorCode.COMMAND, f"no command {name[:32]} in {module}: see HELP {module}")
+        wrong = f"no command {name[:32]} in {module}" if name else f"{module} wants a command"
+        raise MnshError(ErrorCode.COMMAND, f"{wrong}: see HELP {module}")
     return command
 
 
@@ -246,7 +261,7 @@ def number(word: str, name: str, most: int = 0xFFFFFFFF) -> int:
     elif re.fullmatch(r"[0-9]{1,10}", word):
         value = int(word)
     else:
-        raise MnshError(ErrorCode.PARAMETER, f"{name} is a 32-bit number, decimal or 0x…")
+        raise MnshError(ErrorCode.PARAMETER, f"{name} is a 32-bit number, decimal or 0x...")
     if value > most:
         raise MnshError(ErrorCode.PARAMETER, f"{name} is at most {most}")
     return value

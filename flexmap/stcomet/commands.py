@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from flexmap.stcomet import catalogue, commands_clock, commands_firmware, commands_network, mnsh, payload
+from flexmap.stcomet import (
+    catalogue,
+    commands_clock,
+    commands_firmware,
+    commands_line,
+    commands_network,
+    mnsh,
+    payload,
+)
 from flexmap.stcomet.call import Answer, Call, Session
 from flexmap.stcomet.concentrator import Concentrator, event_fields
 from flexmap.stcomet.mnsh import ErrorCode, MnshError
@@ -214,6 +222,7 @@ HANDLERS: dict[tuple[str, str], Callable[[Call], None]] = {
     **commands_clock.HANDLERS,
     **commands_network.HANDLERS,
     **commands_firmware.HANDLERS,
+    **commands_line.HANDLERS,
 }
 
 _ENERGY_NAMES = ("wh_in", "wh_out", "varh_in", "varh_out", "vah")

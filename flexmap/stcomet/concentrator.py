@@ -14,6 +14,7 @@ from flexmap.model import EventCode, FlexmapError
 from flexmap.stcomet import mnsh, payload
 from flexmap.stcomet.clock import ClockReading
 from flexmap.stcomet.images import Shelf
+from flexmap.stcomet.line import PowerLine
 from flexmap.stcomet.mnsh import ErrorCode, Mark, MnshError
 from flexmap.stcomet.pan import Member, Pan, Rekeyed, Scheduler
 from flexmap.stcomet.payload import Events, Identity, IdentityRequest
@@ -56,6 +57,8 @@ class Concentrator:
         self.updates = Updates(self.shelf, pan, self.requests, scheduler, self._updated)
         self.clocks: dict[str, ClockReading] = {}
         """How far meters' clocks were found to be off last, by EUI-64."""
+        self.line: PowerLine | None = None
+        """The power line, where it is a simulated one."""
         self.rekeying: Rekeying | None = None
         """The last re-keying since the start."""
         self.changed: Callable[[], object] = lambda: None

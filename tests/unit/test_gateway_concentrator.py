@@ -1,6 +1,8 @@
 """What a concentrator keeps over a restart, however the process ended."""
 
 import stat
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from flexmap.g3.bootstrap import Membership
 from flexmap.g3.pan import PanState, Registered
 from flexmap.gateway import concentrator_config as configuration
+from flexmap.gateway import concentrator_files
 from flexmap.gateway.concentrator_config import Section
 from flexmap.gateway.concentrator_files import Files, Memory
 from flexmap.gateway.street import Frame
@@ -174,3 +177,18 @@ def test_a_shell_that_others_can_reach_wants_a_login(host):
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_on_the_loopback_address_none_is_needed(host):
     configuration.check_ports((Port("tcp", host=host),), configuration.Secrets())
+
+
+def test_a_folder_has_one_concentrator_at_a_time(tmp_path, monkeypatch):
+    program = (
+        "import pathlib, sys; from flexmap.gateway.concentrator_files import Files;"
+        "Files(pathlib.Path(sys.argv[1])).lock(); print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    monkeypatch.setattr(concentrator_files, "LOCK_SECONDS", 0.2)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ConfigurationError, match=r"--state: another process uses it .*another folder"):
+            Files(tmp_path).lock()
+        other.kill()
+    Files(tmp_path).lock()

@@ -56,6 +56,13 @@ def test_wrong_requests_are_told_apart(line, code):
     assert code_of(line) is code
 
 
+def test_what_is_wrong_is_said_in_ascii():
+    with pytest.raises(MnshError, match=r"^APP wants a command: see HELP APP$"):
+        catalogue.parse("APP")
+    with pytest.raises(MnshError, match=r"^start is a 32-bit number, decimal or 0x\.\.\.$"):
+        catalogue.parse("APP EVENTS SM_ID1 ten")
+
+
 def test_32_bits_are_taken_in_both_forms():
     assert (
         catalogue.parse("APP CLOCK M 4294967295 0 0").arguments
