@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets as random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -45,23 +46,29 @@ def make(config: Path) -> None:
     elif fresh:
         missing = {name: secret for name, secret in fresh.items() if name not in secrets.read(path)}
         for name, secret in missing.items():
-            secrets.put(path, name, secret)
+            secrets.change(path, name, _unless_there(secret))
             click.echo(f"added [{name}] to {path}")
     _make_pairs(loaded)
+
+
+def _unless_there(fresh: Secret) -> Callable[[Secret], Secret]:
+    return lambda there: fresh if there == Secret() else there
 
 
 def _make_pairs(config: Config) -> None:
     suites = sorted({client.suite for client in config.dlms.client if client.suite})
     path = config.resolve(config.dlms.identity)
-    identity = _identity(path)
-    pairs = {
-        (use, id_): suite.generate(SUITES[id_], random.token_bytes)
-        for id_ in suites
-        for use in Use
-        if (use, id_) not in identity.keys
-    }
+    with secrets.alone(path):
+        identity = _identity(path)
+        pairs = {
+            (use, id_): suite.generate(SUITES[id_], random.token_bytes)
+            for id_ in suites
+            for use in Use
+            if (use, id_) not in identity.keys
+        }
+        if pairs:
+            identities.write(path, msgspec.structs.replace(identity, keys={**identity.keys, **pairs}))
     if pairs:
-        identities.write(path, msgspec.structs.replace(identity, keys={**identity.keys, **pairs}))
         named = ", ".join(f"{use.name.lower()} of suite {id_}" for use, id_ in pairs)
         click.echo(f"wrote {path}: key pairs for {named}")
 
@@ -127,8 +134,10 @@ def rotate(config: Path, client: str) -> None:
     fresh = [random.token_bytes(SUITES[entry.suite].key_octets) for _ in NEXT_FIELDS]
     fields = {field: key.hex() for field, key in zip(NEXT_FIELDS, fresh, strict=True)}
     path = loaded.resolve(loaded.dlms.secrets)
-    secrets.put(path, client, msgspec.structs.replace(found[client], **fields))
+    secrets.change(path, client, lambda there: msgspec.structs.replace(there, **fields))
     click.echo(f"new keys of '{client}' are in {path}; restart flexmap, then give them to the head-end")
+    if found[client].next_encryption_key:
+        click.echo("  those made before and not used yet are void", err=True)
     kek = bytes.fromhex(found[client].master_key)
     for field, key in zip(NEXT_FIELDS, fresh, strict=True):
         wrapped = suite.wrap(kek, key).hex().upper() if kek else "no master key: see the secrets file"
@@ -142,13 +151,15 @@ def import_command(config: Path, files: tuple[Path, ...]) -> None:
     """Take certificates (PEM or DER): those of authorities, and others that a known authority issued."""
     loaded = configuration.load(config)
     path = loaded.resolve(loaded.dlms.identity)
-    identity = _identity(path)
-    for file in files:
-        der = identities.decode(file.read_bytes(), str(file))
-        certificate = certificates.read(der)
-        identity = _taken(identity, certificate, file, bytes.fromhex(loaded.dlms.system_title))
-        click.echo(f"{file}: {' '.join(map(str, _row(certificate)))}")
-    identities.write(path, identity)
+    with secrets.alone(path):
+        identity = _identity(path)
+        for file in files:
+            der = identities.decode(file.read_bytes(), str(file))
+            certificate = certificates.read(der)
+            identity = _taken(identity, certificate, file, bytes.fromhex(loaded.dlms.system_title))
+            click.echo(f"{file}: {' '.join(map(str, _row(certificate)))}")
+        identities.write(path, identity)
+    click.echo("flexmap takes notice of them when it starts")
 
 
 def _taken(identity: Identity, certificate: Certificate, file: Path, title: bytes) -> Identity:

@@ -75,7 +75,9 @@ def _policies(client: DlmsClient) -> tuple[int, int]:
 class FileKeystore:
     """Keeps what head-ends change (class 64) in the secrets file and the identity file."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, identity: Identity = _NO_IDENTITY) -> None:
+        """``identity``: what the identity file held when the server took it."""
+        self._known = identity
         self._secrets: Path = config.resolve(config.dlms.secrets)
         self._identity: Path = config.resolve(config.dlms.identity)
         self._configured = {client.name: policy_bits(*_policies(client)) for client in config.dlms.client}
@@ -84,21 +86,38 @@ class FileKeystore:
         """Keep secret, keys and policy of a client; raises LocalError."""
         keys = client.keys
         try:
-            secret = files.read(self._secrets).get(client.name, Secret())
             fields = {"password": client.secret.decode()} if client.secret else {}
             if keys is not None:
                 octets = (keys.guek, keys.gak, keys.gbek, keys.kek)
                 fields |= {name: key.hex() for name, key in zip(files.KEY_FIELDS, octets, strict=True)}
-                if secret.next_encryption_key.lower() == keys.guek.hex():
-                    fields |= dict.fromkeys(files.NEXT_FIELDS, "")
             policy = policy_bits(client.policy, client.response_policy) & ~self._configured.get(client.name, 0)
-            files.put(self._secrets, client.name, msgspec.structs.replace(secret, policy=policy, **fields))
+
+            def changed(secret: Secret) -> Secret:
+                used = keys is not None and secret.next_encryption_key.lower() == keys.guek.hex()
+                gone = dict.fromkeys(files.NEXT_FIELDS, "") if used else {}
+                return msgspec.structs.replace(secret, policy=policy, **fields, **gone)
+
+            files.change(self._secrets, client.name, changed)
         except (ConfigurationError, UnicodeDecodeError) as error:
             raise LocalError(f"cannot keep the change: {error}") from None
 
     def keep_identity(self, identity: Identity) -> None:
         """Keep key pairs and certificates of the server; raises LocalError."""
         try:
-            identities.write(self._identity, identity)
+            with files.alone(self._identity):
+                identities.write(self._identity, self._merged(identity))
         except ConfigurationError as error:
             raise LocalError(f"cannot keep the change: {error}") from None
+        self._known = identity
+
+    def _merged(self, identity: Identity) -> Identity:
+        """Return the server's identity with what others have put into the file since the server took it."""
+        if not self._identity.exists():
+            return identity
+        there, known = identities.read(self._identity, ""), self._known
+        old = {*known.certificates, *identity.certificates}
+        return Identity(
+            {of: key for of, key in there.keys.items() if of not in known.keys} | dict(identity.keys),
+            {of: key for of, key in there.pending.items() if of not in known.pending} | dict(identity.pending),
+            identity.certificates + tuple(der for der in there.certificates if der not in old),
+        )

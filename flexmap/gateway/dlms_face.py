@@ -28,7 +28,7 @@ def dlms_settings(config: Config, secrets: Mapping[str, Secret]) -> DlmsSettings
         system_title=title,
         clients=tuple(client_profile(client, secrets, identity) for client in section.client),
         identity=identity,
-        keystore=FileKeystore(config),
+        keystore=FileKeystore(config, identity),
         association_version=section.association_version,
         idle_timeout=section.idle_timeout,
         max_connections=section.max_connections,

@@ -18,11 +18,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets as random
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -154,6 +156,10 @@ def _check(client: DlmsClient, secret: Secret, where: str) -> None:
             what = f"{field} is not {2 * octets} hexadecimal digits"
             remedy = f"suite {client.suite} of client '{client.name}' has keys of {octets} octets"
             raise ConfigurationError(what, where=where, remedy=remedy)
+    for field in ("broadcast_key", "master_key"):
+        if secret.encryption_key and getattr(secret, field).lower() == secret.encryption_key.lower():
+            remedy = "give each a key of its own"
+            raise ConfigurationError(f"{field} is the encryption_key too", where=where, remedy=remedy)
 
 
 def fresh(client: DlmsClient) -> Secret:
@@ -171,12 +177,32 @@ def write(path: Path, secrets: dict[str, Secret]) -> None:
     write_private(path, _text(secrets))
 
 
-def put(path: Path, name: str, secret: Secret) -> None:
+def change(path: Path, name: str, changed: Callable[[Secret], Secret]) -> None:
     """Change one entry of a secrets file: the others stay, the file is never half written.
 
-    Raises ConfigurationError if it cannot be read or written.
+    ``changed`` takes the entry as it now is, empty if there is none. Raises ConfigurationError if the file cannot
+    be read or written.
     """
-    replace_private(path, _text({**read(path), name: secret}))
+    with alone(path):
+        found = read(path)
+        replace_private(path, _text({**found, name: changed(found.get(name, Secret()))}))
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other processes from changing files of that folder meanwhile: `flexmap keys` and a running server.
+
+    Raises ConfigurationError if there is no such folder.
+    """
+    try:
+        folder = os.open(path.resolve().parent, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write: {error.strerror}", where=str(path)) from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def read(path: Path, remedy: str = "") -> dict[str, Secret]:
@@ -221,7 +247,11 @@ def write_private(path: Path, text: str, *, durable: bool = False) -> None:
 
 
 def replace_private(path: Path, text: str) -> None:
-    """Put a file with mode 0600 in the place of another: after a power cut one of the two is there, whole."""
+    """Put a file with mode 0600 in the place of another: after a power cut one of the two is there, whole.
+
+    A link stays: the file that it leads to is replaced.
+    """
+    path = path.resolve()
     beside = path.with_name(f".{path.name}.new")
     try:
         beside.unlink(missing_ok=True)

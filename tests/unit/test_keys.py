@@ -2,6 +2,9 @@
 
 import base64
 import stat
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -188,6 +191,18 @@ def test_wrong_secrets_are_refused_with_file_and_field(site, pattern, text, fiel
     assert "secrets.toml" in str(caught.value)
 
 
+@pytest.mark.parametrize("field", ["broadcast_key", "master_key"])
+def test_one_key_for_two_purposes_is_refused(site, field):
+    complete(site)
+    held = secrets.read(site.parent / "secrets.toml")["reader"]
+    edited(site.parent / "secrets.toml", held.master_key, "30" * 16)
+    key = held.encryption_key.upper()
+    old = f'master_key = "{"30" * 16}"'
+    edited(site.parent / "secrets.toml", old, f'{field} = "{key}"')
+    with pytest.raises(ConfigurationError, match=f"{field} is the encryption_key too"):
+        secrets.load(configuration.load(site))
+
+
 def test_wrong_identity_files_are_refused(site):
     config = configuration.load(site)
     with pytest.raises(ConfigurationError, match="flexmap keys make"):
@@ -295,6 +310,68 @@ def test_any_secret_that_a_head_end_sets_can_be_read_again(site):
     for text in ("delete \x7f it", 'quote " and \\ it', "line \n \0 \x1f \x85", "größer \u2028 \U0001f511"):
         FileKeystore(loaded).keep_client(msgspec.structs.replace(client, secret=text.encode()))
         assert secrets.load(loaded)["old"].password == text
+
+
+def test_changes_of_an_operator_and_of_a_head_end_do_not_undo_each_other(site):
+    complete(site)
+    loaded = configuration.load(site)
+    path = site.parent / "identity.toml"
+    held = identities.read(path, "")
+    keystore = FileKeystore(loaded, held)
+    # the operator imports a certificate while flexmap runs, then a head-end makes a key pair and removes another
+    authority = Authority(site.parent)
+    der = authority.issue(bytes(range(8)), Use.SIGNING, authority.certificate.point)
+    (site.parent / "other.der").write_bytes(der)
+    flexmap("import", site, site.parent / "other.der")
+    pair = {(Use.SIGNING, 1): suite.generate(SUITES[1], lambda count: b"\x44" * count)}
+    changed = Identity(held.keys, pair, held.certificates[:-1])
+    keystore.keep_identity(changed)
+    assert identities.read(path, "") == Identity(held.keys, pair, (*held.certificates[:-1], der))
+    # what the head-end removes later is gone
+    keystore.keep_identity(Identity(held.keys, {}, held.certificates[:-1]))
+    assert identities.read(path, "") == Identity(held.keys, {}, (*held.certificates[:-1], der))
+
+
+def test_nobody_changes_the_secrets_while_somebody_else_does(site):
+    complete(site)
+    path = site.parent / "secrets.toml"
+    code = (
+        "import pathlib, sys\n"
+        "from flexmap.gateway import secrets\n"
+        "with secrets.alone(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    done = threading.Event()
+    with subprocess.Popen(
+        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        other = threading.Thread(target=lambda: (flexmap("rotate", site, "reader"), done.set()))
+        other.start()
+        assert not done.wait(0.5)
+        holder.stdin.close()
+        assert done.wait(10)
+        other.join()
+    assert secrets.read(path)["reader"].next_encryption_key
+
+
+def test_a_link_to_the_secrets_stays_a_link(site):
+    complete(site)
+    path, vault = site.parent / "secrets.toml", site.parent / "vault"
+    vault.mkdir()
+    path.rename(vault / "real.toml")
+    path.symlink_to(vault / "real.toml")
+    flexmap("rotate", site, "reader")
+    assert path.is_symlink()
+    assert secrets.read(vault / "real.toml")["reader"].next_encryption_key
+    assert [file.name for file in vault.iterdir()] == ["real.toml"]
+
+
+def test_keys_handed_out_before_are_said_to_be_void(site):
+    complete(site)
+    assert "void" not in flexmap("rotate", site, "reader")
+    assert "those made before and not used yet are void" in flexmap("rotate", site, "reader")
 
 
 def test_next_keys_are_gone_once_they_are_used(site):
