@@ -18,7 +18,8 @@ from gurux_dlms.enums import (
     InterfaceType,
     Security,
 )
-from gurux_dlms.objects.enums import SecuritySuite
+from gurux_dlms.objects import GXDLMSCaptureObject
+from gurux_dlms.objects.enums import MessageType, SecuritySuite, ServiceType
 from gurux_dlms.secure import GXDLMSSecureClient
 from remote import serve
 
@@ -177,6 +178,11 @@ class Session:
         item.setDataType(attribute, DataType.OCTET_STRING)
         self._exchange(self.client.write(item, attribute))
 
+    def set_enum(self, class_id: int, name: str, attribute: int, value: int) -> None:
+        """Write an enum."""
+        write = self.client._GXDLMSClient__write  # write itself asks its objects for values
+        self._exchange(write(name, value, DataType.ENUM, class_id, attribute))
+
     def action(self, class_id: int, name: str, method: int) -> None:
         """Call a method with integer 0."""
         self._exchange(self.client.method(self._object(class_id, name), method, 0, DataType.INT8))
@@ -254,6 +260,29 @@ class Session:
         reply = self._exchange(self.client.accessRequest(None, asked))
         self.client.parseAccessResponse(asked, reply.data)
         return [(int(each.error), plain(each.value)) for each in asked]
+
+    def set_push(self, name: str, destination: tuple[int, str], objects: list[tuple[int, str, int]]) -> None:
+        """Write destination and objects of a push setup (class 40) as Gurux's class has them."""
+        setup = self._object(40, name)
+        setup.version = 0
+        setup.service, setup.destination, setup.message = (
+            ServiceType(destination[0]),
+            destination[1],
+            MessageType(0),
+        )
+        setup.pushObjectList = [
+            (self._object(class_id, other), GXDLMSCaptureObject(index, 0)) for class_id, other, index in objects
+        ]
+        setup.setDataType(3, DataType.STRUCTURE)
+        self._exchange(self.client.write(setup, 3))
+        setup.setDataType(2, DataType.ARRAY)
+        self._exchange(self.client.write(setup, 2))
+
+    def notified(self, frame: bytes) -> Any:
+        """Return the value of a data notification, as Gurux decodes it, in a session of its own."""
+        reply, notification = GXReplyData(), GXReplyData()
+        self.client.getData(frame, reply, notification)
+        return plain((notification if notification.value is not None else reply).value)
 
     def conformance(self) -> int:
         """Return the negotiated conformance as Gurux holds it."""

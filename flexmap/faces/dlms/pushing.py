@@ -1,0 +1,201 @@
+"""Push setups of meters: what head-ends write of them, and the notifications that they make."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from twisted.internet.base import DelayedCall
+from twisted.internet.posixbase import PosixReactorBase
+from twisted.logger import Logger
+
+from flexmap.dlms import axdr
+from flexmap.dlms.apdu import ActionResult, DataAccessResult, Tag
+from flexmap.dlms.axdr import AxdrError
+from flexmap.dlms.notification import CONFIRMED, data_notification, general_glo
+from flexmap.dlms.objects import LogicalDevice, ObjectDefinition, SlotValue, View, attribute_key
+from flexmap.dlms.profile import ClientProfile
+from flexmap.dlms.push_setup import PushSetup, changed, push_setup, values
+from flexmap.dlms.security import AUTHENTICATED, AUTHENTICATED_ENCRYPTED, SIGNED, SecurityError
+from flexmap.dlms.server import Server
+from flexmap.faces.dlms.push import Letter, Post
+from flexmap.model.error import LocalError
+
+log = Logger(namespace="flexmap.dlms.push")
+
+_DESTINATION = 3
+_INVOKE_IDS = 0xFF_FFFF
+_KEPT = "push-setup"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+class Keeper(Protocol):
+    """Keeps what head-ends write, of each meter, over a restart."""
+
+    def read(self, meter: str, name: str) -> bytes | None:
+        """Return what was kept, ``None`` if nothing was; raises LocalError."""
+
+    def keep(self, meter: str, name: str, octets: bytes) -> None:
+        """Keep it; raises LocalError."""
+
+
+class PushSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What all push setups have in common."""
+
+    setup: PushSetup
+    """What holds until a head-end writes something else."""
+    client: int
+    """SAP of the client that notifications go to, and under whose rights and keys."""
+    interval: float = 0.0
+    """Seconds from a push to the next, counted from the full hour on; 0: only on request."""
+    version: int = 0
+    allowed: tuple[Network, ...] = LOOPBACK
+    """Where a destination that is written may be."""
+
+
+class Way(NamedTuple):
+    """What push setups send with."""
+
+    reactor: PosixReactorBase
+    server: Server
+    post: Post
+    keeper: Keeper
+
+
+class PushObject:
+    """Class 40 of one meter (implements flexmap.faces.dlms.live.LiveObject)."""
+
+    def __init__(self, meter: str, device: LogicalDevice, settings: PushSettings, way: Way) -> None:
+        self.definition: ObjectDefinition = push_setup(settings.version, settings.client)
+        self._meter = meter
+        self._device = device
+        self._settings = settings
+        self._way = way
+        self._setup = self._kept()
+        self._invoke = 0
+        self._confirmed_at: int | None = None
+        self._later: DelayedCall | None = None
+
+    def _kept(self) -> PushSetup:
+        try:
+            octets = self._way.keeper.read(self._meter, _KEPT)
+            return self._settings.setup if octets is None else msgspec.msgpack.decode(octets, type=PushSetup)
+        except (LocalError, msgspec.DecodeError) as error:
+            log.warn("{meter}: push setup: {error}; as configured", meter=self._meter, error=str(error))
+            return self._settings.setup
+
+    def begin(self) -> None:
+        """Push at every interval from now on."""
+        if self._settings.interval:
+            now, interval = self._way.reactor.seconds(), self._settings.interval
+            self._later = self._way.reactor.callLater(interval - now % interval, self._on_time)
+
+    def _on_time(self) -> None:
+        self.push()
+        self.begin()
+
+    def stop(self) -> None:
+        """Push no more."""
+        if self._later is not None and self._later.active():
+            self._later.cancel()
+
+    def slots(self) -> Mapping[int, SlotValue]:
+        """Return what stands in the slots of its attributes."""
+        computed = {attribute.index for attribute in self.definition.attributes if attribute.value is None}
+        return {index: partial(self._shown, index) for index in computed}
+
+    def _shown(self, index: int) -> bytes:
+        return values(self._setup, self._settings.version, self._confirmed_at)[index]
+
+    def write(self, attribute: int, data: bytes) -> DataAccessResult:
+        """Write an attribute: it is on disk before it is answered."""
+        try:
+            setup = changed(self._setup, attribute, data)
+        except AxdrError:
+            return DataAccessResult.TYPE_UNMATCHED
+        if attribute == _DESTINATION and not self._allowed(setup.destination.host):
+            log.warn("{meter}: push to {host} is not allowed", meter=self._meter, host=setup.destination.host)
+            return DataAccessResult.READ_WRITE_DENIED
+        try:
+            self._way.keeper.keep(self._meter, _KEPT, msgspec.msgpack.encode(setup))
+        except LocalError as error:
+            log.warn("{meter}: push setup: {error}", meter=self._meter, error=str(error))
+            return DataAccessResult.TEMPORARY_FAILURE
+        self._setup = setup
+        return DataAccessResult.SUCCESS
+
+    def _allowed(self, host: str) -> bool:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False  # a name could be made to mean another address
+        return any(address in network for network in self._settings.allowed)
+
+    def act(self, method: int, data: bytes | None, client: ClientProfile) -> ActionResult:
+        """Push now."""
+        del method, data, client
+        return ActionResult.SUCCESS if self.push() else ActionResult.OTHER_REASON
+
+    def push(self) -> bool:
+        """Send a notification of the objects as they now are; False if the client cannot have one."""
+        client = self._way.server.clients.get(self._settings.client)
+        if client is None:
+            return False
+        setup = self._setup
+        self._invoke = self._invoke % _INVOKE_IDS + 1
+        flags = CONFIRMED if setup.confirmed else 0
+        now = int(self._way.reactor.seconds() * 1000)
+        view = self._device.schema.view(client.role, client.scope)
+        shown = [
+            self._value(view, attribute_key(each.class_id, each.logical_name, each.attribute))
+            for each in setup.objects
+        ]
+        try:
+            apdu = self._protected(client, data_notification(self._invoke | flags, now, shown))
+        except LocalError as error:
+            log.warn("{meter}: push: {error}", meter=self._meter, error=str(error))
+            return False
+        opened = partial(self._opened, client)
+        self._way.post.put(
+            Letter(apdu, self._device.sap, client.sap, self._invoke, setup, opened, self._note_confirmation)
+        )
+        return True
+
+    def _note_confirmation(self) -> None:
+        self._confirmed_at = int(self._way.reactor.seconds() * 1000)
+
+    def _value(self, view: View, key: bytes) -> bytes:
+        """Return the value that the client may read, null-data if there is none."""
+        found: Any = view.readable.get(key)
+        if isinstance(found, int):
+            found = self._device.values[found]
+            if callable(found):
+                found = found()
+        return found if isinstance(found, bytes) and not view.guards.get(key) else axdr.NULL
+
+    def _protected(self, client: ClientProfile, apdu: bytes) -> bytes:
+        policy = client.policy | client.response_policy
+        if policy & SIGNED:
+            raise LocalError(f"client '{client.name}' takes signed messages alone, notifications are not signed")
+        control = policy & AUTHENTICATED_ENCRYPTED
+        if not control or client.keys is None:
+            return apdu
+        return general_glo(self._way.server.ciphering(client.keys), control | AUTHENTICATED, apdu)
+
+    def _opened(self, client: ClientProfile, apdu: bytes) -> bytes:
+        """Return the plain APDU of a head-end's answer, which must be protected as its requests are."""
+        required = client.policy & AUTHENTICATED_ENCRYPTED
+        if apdu[:1] != bytes((Tag.GENERAL_GLO_CIPHERING,)) or client.keys is None:
+            if required:
+                raise SecurityError("the head-end's answer is not protected")
+            return apdu
+        title, at = axdr.take_octet_string(apdu, 1)
+        if title == self._way.server.title or client.system_title not in (None, title):
+            raise SecurityError("the head-end's answer has another system title")
+        body, _ = axdr.take_octet_string(apdu, at)
+        ciphering = self._way.server.ciphering(client.keys)
+        return ciphering.unprotect(title, body, required | AUTHENTICATED)[1]
