@@ -67,6 +67,7 @@ class ObjectAccess:
         "_waiting",
         "applied",
         "deliver",
+        "denied",
         "general",
         "hls",
         "long",
@@ -99,6 +100,8 @@ class ObjectAccess:
         self._waiting: Pending | None = None
         self.deliver: Callable[[bytes], None] = lambda _: None
         """Takes a plain response that comes late; empty where it is ``long``."""
+        self.denied: Callable[[str], None] = lambda _: None
+        """Told of each SET and ACTION that the client has no right to."""
         self.hls: Callable[[bytes], bytes | None] | None = None
         """Checks the client's answer to our challenge and returns ours to its; set until that has happened."""
         half_open = client.mechanism >= Mechanism.HLS
@@ -229,9 +232,9 @@ class ObjectAccess:
 
     def _write(self, target: Target, value: bytes | None) -> DataAccessResult | Pending:
         if target.key not in self._view.writable:
-            return self._device.schema.why_not(target.key)
+            return self._refused("SET", target)
         if not self._protected(target.key, self._view.guards):
-            return DataAccessResult.READ_WRITE_DENIED
+            return self._refused("SET", target, DataAccessResult.READ_WRITE_DENIED)
         if target.selector:
             return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
         name, index = target.logical_name, target.index
@@ -244,9 +247,10 @@ class ObjectAccess:
         if target.key == REPLY_TO_HLS:
             return self._reply_to_hls(value)
         if target.key not in self._view.executable:
-            return ActionReply(ActionResult(self._device.schema.why_not(target.key)))
+            return ActionReply(ActionResult(self._refused("ACTION", target)))
         if not self._protected(target.key, self._view.method_guards):
-            return ActionReply(ActionResult.READ_WRITE_DENIED)
+            refused = self._refused("ACTION", target, DataAccessResult.READ_WRITE_DENIED)
+            return ActionReply(ActionResult(refused))
         own = self._security(target, value)
         if own is not None:
             return own
@@ -263,11 +267,17 @@ class ObjectAccess:
         guard = guards.get(key, 0)
         return self.applied & guard == guard
 
+    def _refused(self, what: str, target: Target, why: DataAccessResult | None = None) -> DataAccessResult:
+        """Return why a SET or ACTION cannot be, and tell of it."""
+        name = f"{'.'.join(map(str, target.logical_name))} {target.index}"
+        self.denied(f"{what} of {target.class_id} {name}")
+        return self._device.schema.why_not(target.key) if why is None else why
+
     def _denied(self, targets: Sequence[Target], allowed: frozenset[bytes]) -> DataAccessResult | None:
         """Return why a long value is not even taken in: the client has a right to none of its targets."""
         if any(target.key in allowed for target in targets):
             return None
-        return self._device.schema.why_not(targets[0].key)
+        return self._refused("long SET or ACTION", targets[0])
 
     def _security(self, target: Target, value: bytes | None) -> ActionReply | None:
         """Return the reply of a method of the association's own or of a security setup; ``None`` for others."""

@@ -182,6 +182,7 @@ class Opening:
             )
         else:
             services = Services(self._device, view, client, context, limits=self._limits, room=room)
+        services.denied = lambda what: self._report(EventKind.DENIED, what)
         association = Association(
             services, context, self._report, protection, initial=initial, lookup=lambda: lookup(client.sap)
         )

@@ -135,6 +135,8 @@ class EventKind(enum.StrEnum):
     REFUSED = "refused"
     RELEASED = "released"
     CHANGED = "security-changed"
+    DENIED = "denied"
+    """A SET or ACTION without the right to it; the association stays."""
     SECURITY_FAILURE = "security-failure"
     PROTOCOL_ERROR = "protocol-error"
 

@@ -27,6 +27,7 @@ COUNTERS = {
     ("dlms", "associations_opened"): ("flexmap_dlms_associations_opened", "Associations opened"),
     ("dlms", "associations_refused"): ("flexmap_dlms_associations_refused", "Associations refused"),
     ("dlms", "associations_released"): ("flexmap_dlms_associations_released", "Associations released"),
+    ("dlms", "associations_denied"): ("flexmap_dlms_denied", "SETs and ACTIONs without the right to them"),
     ("dlms", "associations_security_failure"): ("flexmap_dlms_security_failures", "Messages that proved nothing"),
     ("dlms", "associations_protocol_error"): ("flexmap_dlms_protocol_errors", "Messages that are malformed"),
     ("mms", "restarts"): ("flexmap_mms_restarts", "Restarts of the engine's worker"),

@@ -2,7 +2,7 @@
 
 import pytest
 from dlms_secure import SECRET, Party, keys_of, profile_of, public_of
-from dlms_toy import CLIENT_TITLE, ENERGY, NOTE, SAP, SERIAL, TITLE, toy_server
+from dlms_toy import BREAKER, CLIENT_TITLE, ENERGY, NOTE, SAP, SERIAL, TITLE, toy_server
 from test_dlms_protection import NOT_DECIPHERED, SET_NOTE, note_of, opened, secure_line, secure_server
 from test_dlms_setup import GAK, GBEK, GUEK, KEK, LN, call, managed, wrapped
 
@@ -314,3 +314,28 @@ def test_requests_with_curves_leave_others_their_turn_sooner(kind):
         meter.connection.receive(b"")
         rounds += 1
     assert rounds >= 20
+
+
+# --- rights
+
+
+@pytest.mark.parametrize("request_", ["set", "action", "set in blocks"])
+def test_a_set_or_action_without_the_right_to_it_is_reported(request_):
+    server, device, events = secure_server()
+    client = profile_of(Mechanism.NONE, 0)
+    connection = server.connection(lambda _: None)
+    aarq = acse.encode_aarq(acse.Aarq(context=Context.LN, user_information=INITIATE))
+    connection.receive(frame(client, aarq))
+    events.clear()
+    octets, answer, text = {
+        "set": (SET_NOTE, "c501c103", "SET of 1 0.0.96.13.0.255 2"),
+        "action": (b"\xc3\x01\xc1\0\x46" + BREAKER + b"\1\0", "c701c10300", "ACTION of 70 0.0.96.3.10.255 1"),
+        "set in blocks": (
+            b"\xc1\x02\xc1" + SET_NOTE[3:12] + b"\0" + pdu.data_block(last=False, number=1, raw=b"\x09\x05ab"),
+            "c503c103",
+            "long SET or ACTION of 1 0.0.96.13.0.255 2",
+        ),
+    }[request_]
+    assert connection.receive(frame(client, octets))[8:].hex().startswith(answer)
+    assert note_of(device) == b""
+    assert [(event.kind, event.reason) for event in events] == [(EventKind.DENIED, text)]

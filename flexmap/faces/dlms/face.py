@@ -30,7 +30,9 @@ from flexmap.model.plc import Coordinator
 from flexmap.store import Store
 
 log = Logger(namespace="flexmap.dlms")
-_TROUBLE = frozenset({EventKind.REFUSED, EventKind.SECURITY_FAILURE, EventKind.PROTOCOL_ERROR})
+_TROUBLE = frozenset(
+    {EventKind.REFUSED, EventKind.DENIED, EventKind.SECURITY_FAILURE, EventKind.PROTOCOL_ERROR}
+)
 
 
 class DlmsSettings(msgspec.Struct, frozen=True, kw_only=True):
