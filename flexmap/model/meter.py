@@ -38,6 +38,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     vendor: str = "flexmap"
     revision: int = 1
     """Running configuration's revision: confRev of data sets, configRev of LLN0."""
+    time_zone: str = "UTC"
+    """Local time of clocks and of the ends of days: a name of the IANA database."""
 
     def type_of(self, meter: Meter) -> MeterType:
         """Return the meter's type."""

@@ -1,11 +1,9 @@
-"""What of one meter is not yet in the file: samples of open blocks and the running profile period."""
+"""What of one meter is not yet in the file: samples of open blocks and the running profile periods."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from flexmap.model import LocalError, MeterType, Sample
-from flexmap.store.profile import Capture, period_end
+from flexmap.store.periods import PeriodLog
 from flexmap.store.settings import StoreSettings
 
 SLOT = 60
@@ -41,13 +39,10 @@ class MeterLog:
         """The last slot that the file has."""
         self.resuming = False
         """Whether the next sample in order ends the gap since the last run."""
-        self.ended: list[Capture] = []
-        """Complete periods whose rows are not in the file."""
-        self.dirty: set[int] = set()
-        """Ends of periods whose rows must be made from the stored samples."""
-        self._period = settings.profile_period
-        self._full = settings.profile_period // settings.sample_interval
-        self._capture: Capture | None = None
+        self.periods = tuple(
+            PeriodLog(profile, period, settings.sample_interval, self.columns)
+            for profile, period in settings.periods.items()
+        )
 
     def slot(self, second: int) -> int:
         """Return the slot that a second belongs to."""
@@ -68,17 +63,20 @@ class MeterLog:
         if seconds.setdefault(second, sample) is not sample:
             return False
         if self.newest is not None and second <= self.newest.time // 1000:
-            self.dirty.add(period_end(second, self._period))
+            for late in self.periods:
+                late.touch(second)
         else:
             self.newest = sample
-            self._capture_in_order(second, sample)
+            for period in self.periods:
+                period.add(second, sample)
         return True
 
     def resume(self, newest: Sample) -> None:
         """Go on after the newest sample that the blocks of an earlier run have."""
         self.newest = newest
         self.stored_slot = self.slot(newest.time // 1000)
-        self.dirty.add(period_end(newest.time // 1000, self._period))
+        for period in self.periods:
+            period.touch(newest.time // 1000)
 
     def sealed(self) -> list[int]:
         """Return the slots that wait for nothing: full, or with a newer slot begun."""
@@ -93,35 +91,3 @@ class MeterLog:
         while len(self.open) > MOST_SLOTS:
             lost += len(self.open.pop(min(self.open)))
         return lost
-
-    def due(self) -> list[int]:
-        """Return the dirty periods that have ended, newest first: what is asked for most."""
-        if self.newest is None or not self.dirty:
-            return []
-        return sorted((end for end in self.dirty if end * 1000 <= self.newest.time), reverse=True)
-
-    def gather(self, end: int, samples: Sequence[Sample]) -> Capture:
-        """Capture a period from its samples in order of time."""
-        capture = Capture(end, self.columns)
-        for sample in samples:
-            capture.add(sample)
-        return capture
-
-    def complete(self, capture: Capture) -> bool:
-        """Tell whether a period has all its samples."""
-        return capture.count >= self._full
-
-    def _capture_in_order(self, second: int, sample: Sample) -> None:
-        end = period_end(second, self._period)
-        capture = self._capture
-        if capture is None or capture.end != end:
-            if capture is not None:
-                self.dirty.add(capture.end)
-            capture = self._capture = Capture(end, self.columns)
-        capture.add(sample)
-        if second == end:
-            self._capture = None
-            if self.complete(capture) and end not in self.dirty:
-                self.ended.append(capture)
-            else:
-                self.dirty.add(end)

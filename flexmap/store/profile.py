@@ -25,6 +25,15 @@ class AmrStatus(enum.IntFlag):
     POWER_DOWN = 128
 
 
+class LoadProfile(enum.StrEnum):
+    """A profile that is captured period by period; its value names its table."""
+
+    FIRST = "profile"
+    """Load profile 1, quarters of an hour."""
+    SECOND = "profile_2"
+    """Load profile 2, minutes."""
+
+
 class ProfileRow(msgspec.Struct, frozen=True, array_like=True):
     """One row of a meter's load profile."""
 

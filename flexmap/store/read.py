@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from flexmap.model import Event, EventCode, EventLog, LocalError, Sample, quality
 from flexmap.store.meterlog import MeterLog
 from flexmap.store.pack import unpack
-from flexmap.store.profile import ProfileRow
+from flexmap.store.profile import LoadProfile, ProfileRow
 
 _log = Logger()
 
@@ -69,28 +69,47 @@ class Reader:
                 return
             slot += 1
 
-    def profile_times(self, log: MeterLog, start: int) -> set[int]:
+    def profile_times(self, log: MeterLog, profile: LoadProfile, start: int) -> set[int]:
         """Return the times of the complete profile rows from a time on."""
         rows = self._database.execute(
-            "SELECT time FROM profile WHERE meter = ? AND time >= ? AND status & 16 = 0", (log.row, start)
+            f"SELECT time FROM {profile} WHERE meter = ? AND time >= ? AND status & 16 = 0", (log.row, start)
         )
         return {time for (time,) in rows}
 
-    def profile_count(self, log: MeterLog, start: int | None, end: int | None) -> int:
+    def profile_count(self, log: MeterLog, profile: LoadProfile, start: int | None, end: int | None) -> int:
         """Count profile rows."""
         row = self._database.execute(
-            "SELECT count(*) FROM profile WHERE meter = ? AND time BETWEEN ? AND ?", (log.row, *_span(start, end))
+            f"SELECT count(*) FROM {profile} WHERE meter = ? AND time BETWEEN ? AND ?",
+            (log.row, *_span(start, end)),
         ).fetchone()
         return int(row[0])
 
+    def profile_span(self, log: MeterLog, profile: LoadProfile) -> tuple[int, int] | None:
+        """Return the times of the oldest and the newest row; None if there is none."""
+        row = self._database.execute(f"SELECT min(time) FROM {profile} WHERE meter = ?", (log.row,)).fetchone()
+        newest = self._database.execute(f"SELECT max(time) FROM {profile} WHERE meter = ?", (log.row,)).fetchone()
+        return None if row[0] is None else (row[0], newest[0])
+
+    def profile_status(self, log: MeterLog, profile: LoadProfile, after: int, upto: int) -> tuple[int, int]:
+        """Return how many rows there are with after < time ≤ upto, and the status bits that any of them has."""
+        statuses = self._database.execute(
+            f"SELECT status, count(*) FROM {profile} WHERE meter = ? AND time > ? AND time <= ? GROUP BY status",
+            (log.row, after, upto),
+        ).fetchall()
+        count = bits = 0
+        for status, rows in statuses:
+            count += rows
+            bits |= status
+        return count, bits
+
     def profile_rows(
-        self, log: MeterLog, start: int | None, end: int | None, most: int = _ALWAYS
+        self, log: MeterLog, profile: LoadProfile, start: int | None, end: int | None, most: int = _ALWAYS
     ) -> Iterator[ProfileRow]:
         """Iterate over profile rows, ``most`` of them at most."""
         after, upto = _span(start, end)
         while most > 0:
             rows = self._database.execute(
-                "SELECT time, status, clock_status, layout, data FROM profile"
+                f"SELECT time, status, clock_status, layout, data FROM {profile}"
                 " WHERE meter = ? AND time BETWEEN ? AND ? ORDER BY time LIMIT ?",
                 (log.row, after, upto, min(_ROWS, most)),
             ).fetchall()
@@ -102,13 +121,14 @@ class Reader:
             most -= len(rows)
             after = rows[-1][0] + 1
 
-    def profile_entries(self, log: MeterLog, first: int, last: int) -> Iterator[ProfileRow]:
+    def profile_entries(self, log: MeterLog, profile: LoadProfile, first: int, last: int) -> Iterator[ProfileRow]:
         """Iterate over profile rows by number."""
         most = last - first + 1 if last else _ALWAYS
         row = self._database.execute(
-            "SELECT time FROM profile WHERE meter = ? ORDER BY time LIMIT 1 OFFSET ?", (log.row, max(first, 1) - 1)
+            f"SELECT time FROM {profile} WHERE meter = ? ORDER BY time LIMIT 1 OFFSET ?",
+            (log.row, max(first, 1) - 1),
         ).fetchone()
-        return self.profile_rows(log, row[0], None, most) if row else iter(())
+        return self.profile_rows(log, profile, row[0], None, most) if row else iter(())
 
     def event_count(self, log: MeterLog, event_log: EventLog | None, start: int | None, end: int | None) -> int:
         """Count events."""

@@ -10,7 +10,7 @@ from typing import IO
 
 from flexmap.model import ConfigurationError
 
-VERSION = 1
+VERSION = 2
 """``PRAGMA user_version``: version of the tables below."""
 APPLICATION = 0x464C_584D
 """``PRAGMA application_id``: ``FLXM``."""
@@ -25,7 +25,7 @@ CREATE TABLE block (meter INTEGER NOT NULL, slot INTEGER NOT NULL, layout INTEGE
 CREATE UNIQUE INDEX block_slot ON block (meter, slot);
 -- Samples of blocks that are still open, one row a flush: msgpack array of [layout, [sample, ...]].
 CREATE TABLE tail (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
--- Load profile: time in ms at the end of the period, status as flexmap.store.profile, data a msgpack array.
+-- Load profile 1: time in ms at the end of the period, status as flexmap.store.profile, data a msgpack array.
 CREATE TABLE profile (
   meter INTEGER NOT NULL, time INTEGER NOT NULL, status INTEGER NOT NULL, clock_status INTEGER NOT NULL,
   layout INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, time)
@@ -40,6 +40,15 @@ CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROW
 -- 'clean': whether the last run closed the store.
 CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+_TABLES_2 = """
+-- Load profile 2, as load profile 1.
+CREATE TABLE profile_2 (
+  meter INTEGER NOT NULL, time INTEGER NOT NULL, status INTEGER NOT NULL, clock_status INTEGER NOT NULL,
+  layout INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, time)
+) WITHOUT ROWID;
+"""
+_STEPS = (_TABLES, _TABLES_2)
+"""What makes version n + 1 of version n."""
 
 
 _DAMAGED = (
@@ -131,9 +140,9 @@ class File:
             database.execute("PRAGMA auto_vacuum=INCREMENTAL")
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=NORMAL")
-        if not version:
+        if version < VERSION:
             pragmas = f"PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION};"
-            database.executescript(f"BEGIN; {_TABLES} {pragmas} COMMIT;")
+            database.executescript(f"BEGIN; {''.join(_STEPS[version:])} {pragmas} COMMIT;")
         # Writing proves that the file is writable.
         database.execute("INSERT OR IGNORE INTO state VALUES ('clean', 1)")
 

@@ -29,23 +29,29 @@ from flexmap.model import (
     Sample,
     Site,
 )
+from flexmap.store.daily import DailyRows
 from flexmap.store.meterlog import MeterLog, slot_of
 from flexmap.store.pack import pack
-from flexmap.store.profile import ProfileRow, period_end
+from flexmap.store.periods import PeriodLog
+from flexmap.store.profile import LoadProfile, ProfileRow, period_end
 from flexmap.store.read import Reader
 from flexmap.store.schema import File, damaged
 from flexmap.store.settings import StoreSettings
 
 _log = Logger()
 
-_REBUILDS = 4
-"""Profile rows made from stored samples in one flush, so that a flush stays short."""
+_REBUILT = 3600
+"""Seconds of profile rows that are made from stored samples in one flush, so that a flush stays short."""
 _PRUNED = 500
 """Blocks deleted of one meter in one call of prune."""
 _DAY_MS = 86_400_000
 _NO_METER = MeterType(id="", title="", product="", points=(), identity=())
 """The gateway's own type: it has events, no points."""
 _RAISE = "INSERT INTO counter VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
+
+
+Due = tuple[MeterLog, PeriodLog, int]
+"""A period that has ended and whose row must be made: meter, profile, end."""
 
 
 class Store:
@@ -64,12 +70,13 @@ class Store:
         Raises ConfigurationError, naming the way out, if it cannot be written, is in use, is damaged or is newer.
         """
         self.settings = settings or StoreSettings()
-        if 86_400 % self.settings.profile_period:
-            raise ConfigurationError(
-                f"a profile period of {self.settings.profile_period} s does not divide a day",
-                where="field 'profile_period'",
-                remedy="set 900 (15 minutes) or another divisor of 86400",
-            )
+        for profile, period in self.settings.periods.items():
+            if 86_400 % period:
+                raise ConfigurationError(
+                    f"a profile period of {period} s does not divide a day",
+                    where=f"field '{profile}_period'",
+                    remedy="set 900 (15 minutes) or another divisor of 86400",
+                )
         self.failing = ""
         """Why the last flush failed, empty if it did not; the records then wait in memory."""
         self.clean = True
@@ -110,7 +117,7 @@ class Store:
 
     def flush(self) -> None:
         """Write what has ended. If the file cannot be written the records stay in memory, up to two hours."""
-        self._write(MeterLog.sealed, self._logs.values(), _REBUILDS)
+        self._write(MeterLog.sealed, self._logs.values(), _REBUILT)
 
     def prune(self, now: int) -> bool:
         """Delete what is older than the retention at a time in ms; return whether there is more to delete."""
@@ -163,17 +170,35 @@ class Store:
         """Return the names of the points in a profile row of the meter."""
         return self._log_of(meter).profile_points
 
-    def profile_count(self, meter: str, start: int | None = None, end: int | None = None) -> int:
+    def profile_count(
+        self,
+        meter: str,
+        start: int | None = None,
+        end: int | None = None,
+        profile: LoadProfile = LoadProfile.FIRST,
+    ) -> int:
         """Return how many profile rows have start ≤ time ≤ end (ms)."""
-        return self._reader.profile_count(self._written(meter), start, end)
+        return self._reader.profile_count(self._written(meter), profile, start, end)
 
-    def profile_rows(self, meter: str, start: int | None = None, end: int | None = None) -> Iterator[ProfileRow]:
+    def profile_rows(
+        self,
+        meter: str,
+        start: int | None = None,
+        end: int | None = None,
+        profile: LoadProfile = LoadProfile.FIRST,
+    ) -> Iterator[ProfileRow]:
         """Iterate over profile rows with start ≤ time ≤ end (ms), oldest first, a page at a time."""
-        return self._reader.profile_rows(self._written(meter), start, end)
+        return self._reader.profile_rows(self._written(meter), profile, start, end)
 
-    def profile_entries(self, meter: str, first: int, last: int) -> Iterator[ProfileRow]:
+    def profile_entries(
+        self, meter: str, first: int, last: int, profile: LoadProfile = LoadProfile.FIRST
+    ) -> Iterator[ProfileRow]:
         """Iterate over profile rows by number: from 1, the oldest, to ``last`` with it; 0 is the newest."""
-        return self._reader.profile_entries(self._written(meter), first, last)
+        return self._reader.profile_entries(self._written(meter), profile, first, last)
+
+    def daily(self, meter: str) -> DailyRows:
+        """Return the daily profile of a meter."""
+        return DailyRows(self._reader, self._written(meter), self.settings)
 
     def event_count(
         self, meter: str, event_log: EventLog | None = None, start: int | None = None, end: int | None = None
@@ -258,8 +283,8 @@ class Store:
     def _written(self, meter: str) -> MeterLog:
         """Return the meter's log with all its profile rows and events in the file."""
         log = self._log_of(meter)
-        if self._events or log.ended or log.due():
-            self._write(MeterLog.sealed, [log], _REBUILDS)
+        if self._events or any(each.ended or each.due(log.newest) for each in log.periods):
+            self._write(MeterLog.sealed, [log], _REBUILT)
         return log
 
     def _begin(self, site: Site) -> None:
@@ -306,11 +331,12 @@ class Store:
 
     def _find_missing_rows(self, log: MeterLog, newest: int) -> None:
         """Mark the periods of the last day that have no complete row, to make it from the stored samples."""
-        period = self.settings.profile_period
         oldest = max(self._reader.oldest_second(log), newest // 1000 - 86_400)
-        rows = self._reader.profile_times(log, oldest * 1000)
-        ends = range(period_end(oldest, period), period_end(newest // 1000, period) + 1, period)
-        log.dirty.update(end for end in ends if end * 1000 not in rows)
+        for each in log.periods:
+            rows = self._reader.profile_times(log, each.profile, oldest * 1000)
+            step = each.period
+            ends = range(period_end(oldest, step), period_end(newest // 1000, step) + 1, step)
+            each.dirty.update(end for end in ends if end * 1000 not in rows)
 
     def _layout(self, points: tuple[str, ...]) -> int:
         text = msgspec.json.encode(points).decode()
@@ -335,11 +361,15 @@ class Store:
     def _write(
         self, choose: Callable[[MeterLog], list[int]], rebuild: Iterable[MeterLog], most: int | None
     ) -> None:
-        """Write the chosen slots and all that has ended; make up to ``most`` dirty rows of some meters again."""
+        """Write the chosen slots and all that has ended; make up to ``most`` seconds of dirty rows again."""
         events = list(self._events)
         slots = [(log, slot) for log in self._logs.values() for slot in choose(log)]
-        ended = [(log, list(log.ended)) for log in self._logs.values() if log.ended]
-        due = [(log, end) for log in rebuild for end in log.due()][:most]
+        ended = [
+            (log, each, list(each.ended)) for log in self._logs.values() for each in log.periods if each.ended
+        ]
+        due = _first(
+            [(log, each, end) for log in rebuild for each in log.periods for end in each.due(log.newest)], most
+        )
         fresh = len(self._fresh)
         if not (events or slots or ended or due or fresh):
             return
@@ -349,11 +379,11 @@ class Store:
                 self._insert_events(events)
                 for log, slot in slots:
                     self._write_block(log, slot)
-                for log, captures in ended:
+                for log, each, captures in ended:
                     for capture in captures:
-                        self._write_row(log, capture.row(True, self._codes(log, capture.end)))
-                for log, end in due:
-                    self._rebuild(log, end)
+                        self._write_row(log, each, capture.row(True, self._codes(log, each, capture.end)))
+                for log, each, end in due:
+                    self._rebuild(log, each, end)
                 tail = self._write_tail(closed)
         except sqlite3.Error as error:
             self._failed(error)
@@ -365,10 +395,10 @@ class Store:
         for log, slot in slots:
             del log.open[slot]
             log.stored_slot = max(log.stored_slot, slot)
-        for log, captures in ended:
-            del log.ended[: len(captures)]
-        for log, end in due:
-            log.dirty.discard(end)
+        for _, each, captures in ended:
+            del each.ended[: len(captures)]
+        for _, each, end in due:
+            each.dirty.discard(end)
 
     def _failed(self, error: sqlite3.Error) -> None:
         if not self.failing:
@@ -424,26 +454,28 @@ class Store:
     def _is_open(self, meter: str, slot: int) -> bool:
         return slot in self._logs[meter].open
 
-    def _codes(self, log: MeterLog, end: int) -> list[int]:
-        start = end - self.settings.profile_period
+    def _codes(self, log: MeterLog, period: PeriodLog, end: int) -> list[int]:
+        start = end - period.period
         rows = self._database.execute(
             "SELECT DISTINCT code FROM event WHERE meter = ? AND log = ? AND time > ? AND time <= ?",
             (log.row, int(EventLog.STANDARD), start * 1000, end * 1000),
         )
         return [code for (code,) in rows]
 
-    def _rebuild(self, log: MeterLog, end: int) -> None:
-        start = end - self.settings.profile_period
-        capture = log.gather(end, list(self.samples(log.meter, start * 1000 + 1000, end * 1000 + 999)))
-        self._write_row(log, capture.row(log.complete(capture), self._codes(log, end)))
+    def _rebuild(self, log: MeterLog, period: PeriodLog, end: int) -> None:
+        start = end - period.period
+        capture = period.gather(end, list(self.samples(log.meter, start * 1000 + 1000, end * 1000 + 999)))
+        self._write_row(log, period, capture.row(period.complete(capture), self._codes(log, period, end)))
 
-    def _write_row(self, log: MeterLog, row: ProfileRow | None) -> None:
+    def _write_row(self, log: MeterLog, period: PeriodLog, row: ProfileRow | None) -> None:
+        table = period.profile
         if row is not None:
             self._database.execute(
-                "INSERT INTO profile VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status,"
-                " clock_status = excluded.clock_status, layout = excluded.layout, data = excluded.data"
+                f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET status = excluded.status, clock_status = excluded.clock_status, layout = excluded.layout,"
+                " data = excluded.data"
                 # A complete row stays: its samples may be deleted already.
-                " WHERE profile.status & 16 OR NOT excluded.status & 16",
+                f" WHERE {table}.status & 16 OR NOT excluded.status & 16",
                 (
                     log.row,
                     row.time,
@@ -455,10 +487,11 @@ class Store:
             )
 
     def _prune_meter(self, meter: int, now: int) -> bool:
-        for table, days in (("profile", self.settings.profile_days), ("event", self.settings.events_days)):
+        kept = [*self.settings.days.items(), ("event", self.settings.events_days)]
+        for table, days in kept:
             if days:
                 self._database.execute(
-                    f"DELETE FROM {table} WHERE meter = ? AND time < ?",  # noqa: S608 - our own names
+                    f"DELETE FROM {table} WHERE meter = ? AND time < ?",
                     (meter, int(now - days * _DAY_MS)),
                 )
         if not self.settings.samples_days:
@@ -471,6 +504,19 @@ class Store:
             (meter, slot_of(meter, cut // 1000), _PRUNED),
         )
         return cursor.rowcount == _PRUNED
+
+
+def _first(due: list[Due], most: int | None) -> list[Due]:
+    """Return those periods that have ``most`` seconds together, at least one."""
+    if most is None:
+        return due
+    taken: list[Due] = []
+    for item in due:
+        if taken and most < item[1].period:
+            break
+        most -= item[1].period
+        taken.append(item)
+    return taken
 
 
 def _between(seconds: Mapping[int, Sample], start: int | None, end: int | None) -> Iterator[Sample]:
