@@ -86,7 +86,7 @@ class Session(Protocol):
 
     @property
     def _is_network(self) -> bool:
-        return hasattr(self.transport, "abortConnection")
+        return hasattr(self.transport, "setTcpKeepAlive")
 
     def _too_late(self) -> None:
         transport: Any = self.transport

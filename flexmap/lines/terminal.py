@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from twisted.internet import fdesc
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionAborted
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 
@@ -54,6 +54,10 @@ class TerminalTransport(FileDescriptor):
     def writeSomeData(self, data: bytes) -> Any:  # noqa: N802 (Twisted's name)
         """Write what goes."""
         return fdesc.writeToFD(self._descriptor, data)
+
+    def abortConnection(self) -> None:  # noqa: N802 (Twisted's name)
+        """Close, whatever is still to be written."""
+        cast("Any", self).reactor.callLater(0, self.connectionLost, Failure(ConnectionAborted()))
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802 (Twisted's name)
         """Close."""

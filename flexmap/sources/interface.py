@@ -17,6 +17,9 @@ class DelayedCall(Protocol):
     def cancel(self) -> None:
         """Do not make it."""
 
+    def active(self) -> bool:
+        """Return whether it is still to come."""
+
 
 class Clock(Protocol):
     """What sources need of a reactor, or of ``twisted.internet.task.Clock``, in types that mypy can check."""

@@ -62,7 +62,7 @@ class Wire:
         self.up = True
         self.dataBuffer = b""
         session.makeConnection(SimpleNamespace(write=self.to_core, loseConnection=self.drop, dataBuffer=b""))
-        link.makeConnection(SimpleNamespace(write=self.to_shell, loseConnection=self.drop))
+        link.makeConnection(SimpleNamespace(write=self.to_shell, abortConnection=self.drop))
 
     def to_core(self, octets):
         self.site.time.callLater(0, self._deliver, self.link, octets)
@@ -97,7 +97,7 @@ class Core:
         pairs = [(meter, site.site.type_of(meter)) for meter in site.site.meters]
         history = StoreHistory(self.store)
         self.source = ConcentratorSource("c", pairs, Settings(PORT), self.reactor, history, connector=site.connect)
-        self.gateway.add_source("simulation", self.source, 60.0)
+        self.gateway.add_source(site.site.meters[0].source, self.source, 60.0)
         self.gateway.start()
         self.source.start(self.gateway)
         flush = LoopingCall(self.store.flush)
@@ -106,14 +106,18 @@ class Core:
 
 
 class Site:
-    """The demo's meters, a concentrator, a core; ``loss`` is the share of frames that the line loses."""
+    """The demo's meters, a concentrator, a core; ``loss`` is the share of frames that the line loses.
 
-    def __init__(self, folder: Path, monkeypatch, *, meters=20, loss=0.0, settle=0.0, seed=1):
+    ``far``: the meters have what meters behind a concentrator have.
+    """
+
+    def __init__(self, folder: Path, monkeypatch, *, meters=20, loss=0.0, settle=0.0, seed=1, far=False):
         self.time = VirtualTime(START)
         self.folder = folder
         self.loss = loss
         self.settle = settle
-        self.site = configuration.parse(write_config(DemoOptions(meters=meters)), Path("demo.toml")).site
+        demo = DemoOptions(meters=meters, port="pty:none" if far else "")
+        self.site = configuration.parse(write_config(demo), Path("demo.toml")).site
         self.names = [meter.id for meter in self.site.meters]
         self.concentrator = self.core = self._session = self._wire = None
         self._draw = random.Random(seed)

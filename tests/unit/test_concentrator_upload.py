@@ -89,7 +89,7 @@ def test_an_upload_that_was_cut_off_goes_on():
 
 def test_a_line_that_got_lost_ends_the_link_and_the_next_run_goes_on():
     bench = Bench(lose={20})
-    bench.wire.loseConnection = lambda: bench.wire.link.connectionLost(None)
+    bench.wire.abortConnection = lambda: bench.wire.link.connectionLost(None)
     with pytest.raises(Exception, match="line to the concentrator is gone"):
         bench.do(host.upload(bench.wire.link, update(), bench.said), 400)
     assert 0 < len(bench.core.shelf.find("plc").octets) < 6000

@@ -235,7 +235,7 @@ class Wire(StringTransport):
         if not self.dead:
             self.link.dataReceived(data)
 
-    def loseConnection(self):
+    def abortConnection(self):
         self.cut()
 
     def cut(self):
@@ -481,7 +481,7 @@ def test_a_person_has_left_the_echo_on_and_a_line_half_typed():
     bench.wire.shell.feed(b"SYS ECHO 1\r\nAPP GET_DATA")
     shell = bench.wire.shell
     bench.open = False
-    bench.wire.loseConnection()
+    bench.wire.abortConnection()
 
     def write(octets):
         bench.wire._back(octets)

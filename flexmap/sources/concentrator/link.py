@@ -22,6 +22,10 @@ LOOK_SECONDS = 5.0
 """Between two looks whether the concentrator still knows what is waited for: lines may have been damaged."""
 HELLO_TIMEOUT = 15.0
 """Seconds for what it answers by itself."""
+MOST_WAITING = 1024
+"""Requests under way; as many is what a concentrator that answers none brings about."""
+LONGEST_REPLY = 1 << 22
+"""Octets of one reply's lines; those of a table with a row for each of 10,000 meters are less."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -48,12 +52,18 @@ class LineDamaged(RemoteError):  # noqa: N818 (it says what has happened)
 
 
 class _Waiting:
-    __slots__ = ("answer", "data", "timer")
+    __slots__ = ("answer", "data", "octets", "timer")
 
     def __init__(self, answer: Deferred[Reply], timer: DelayedCall) -> None:
         self.answer = answer
         self.data: list[Line] = []
+        self.octets = 0
         self.timer = timer
+
+    def stop(self) -> None:
+        """Wait no more."""
+        if self.timer.active():
+            self.timer.cancel()
 
 
 class Link(Protocol):
@@ -97,7 +107,7 @@ class Link(Protocol):
             try:
                 if isinstance(text, MnshError):
                     raise text
-                self._line(mnsh.parse_line(text))
+                self._line(mnsh.parse_line(text), len(text))
             except MnshError:
                 self.noise += 1
 
@@ -110,7 +120,7 @@ class Link(Protocol):
             self._look_call.cancel()
         waiting, self._waiting = list(self._waiting.values()), {}
         for one in waiting:
-            one.timer.cancel()
+            one.stop()  # not that of the request whose time-out has closed the line
         cause = f": {self._complaint}" if self._complaint else ""
         self._lost(f"the line is gone{cause}")
         for one in waiting:
@@ -121,6 +131,9 @@ class Link(Protocol):
         answer: Deferred[Reply] = Deferred()
         if not self._open:
             answer.errback(LinkLost("there is no line to the concentrator"))
+            return answer
+        if len(self._waiting) >= MOST_WAITING:
+            answer.errback(RemoteError(f"the concentrator owes {MOST_WAITING} answers"))
             return answer
         while self._tag in self._waiting:
             self._tag = (self._tag + 1) & mnsh.LAST_TAG
@@ -170,7 +183,7 @@ class Link(Protocol):
 
     def _take(self, tag: int) -> _Waiting:
         waiting = self._waiting.pop(tag)
-        waiting.timer.cancel()
+        waiting.stop()
         return waiting
 
     def _log_in(self, version: Reply, password: str) -> Reply | Deferred[Reply]:
@@ -187,16 +200,16 @@ class Link(Protocol):
         return challenge.addCallback(answer).addCallback(lambda _: version)
 
     def close(self) -> None:
-        """Let go of the line."""
+        """Let go of the line, at once: whoever does not answer may not read what is still to be written either."""
         transport: Any = self.transport
         if self._open and transport is not None:
-            transport.loseConnection()
+            transport.abortConnection()
 
     def _write(self, line: str) -> None:
         transport: Any = self.transport
         transport.write(line.encode("ascii") + b"\r\n")
 
-    def _line(self, line: Line) -> None:
+    def _line(self, line: Line, octets: int) -> None:
         if line.mark is Mark.UNASKED:
             self._unasked(line)
             return
@@ -207,6 +220,9 @@ class Link(Protocol):
                 self._complaint = line.fields.get("text", "")
         elif line.mark is Mark.DATA:
             waiting.data.append(line)
+            waiting.octets += octets
+            if waiting.octets > LONGEST_REPLY:
+                self.close()
         else:
             self._take(line.tag or 0)
             if line.done:
