@@ -12,6 +12,8 @@ from flexmap.g3.routing import Counters, Route
 
 ABREAST = 4
 """Discoveries of one node under way at the same time (ours); the others wait for their turn."""
+APART = 2.0
+"""Seconds between the RREQs of two of them (ours): one that the next overtakes on its way is out of date there."""
 WAITING = 256
 RREP_GRACE = 2.0
 """Seconds an RREP has to reach its first hop (ours)."""
@@ -48,7 +50,17 @@ class _Discovery:
 class Discoveries:
     """Discoveries under way and waiting."""
 
-    __slots__ = ("_active", "_counters", "_failures", "_last_rreq", "_pib", "_queue", "_router", "_scheduler")
+    __slots__ = (
+        "_active",
+        "_counters",
+        "_failures",
+        "_free",
+        "_last_rreq",
+        "_pib",
+        "_queue",
+        "_router",
+        "_scheduler",
+    )
 
     def __init__(self, router: Router, pib: AdpPib, scheduler: Scheduler, counters: Counters) -> None:
         self._router = router
@@ -58,6 +70,8 @@ class Discoveries:
         self._active: dict[int, _Discovery] = {}
         self._queue: deque[_Discovery] = deque()
         self._last_rreq: dict[int, float] = {}
+        self._free = float("-inf")
+        """From when on another RREQ may follow the one before."""
         self._failures: dict[int, tuple[int, float]] = {}
         """Discoveries in a row that failed, and until when there is no other."""
 
@@ -69,6 +83,7 @@ class Discoveries:
         for table in (self._active, self._last_rreq, self._failures):
             table.clear()
         self._queue.clear()
+        self._free = float("-inf")
         for discovery in discoveries:
             _tell(discovery, found=False)
 
@@ -109,6 +124,8 @@ class Discoveries:
             self._counters.discoveries += 1
             now = self._scheduler.seconds()
             wait = self._last_rreq.get(discovery.destination, float("-inf")) + self._pib.rreq_wait - now
+            wait = max(wait, self._free - now)
+            self._free = max(now + wait, now) + APART
             if self._router.answering(discovery.destination):
                 # The RREP will show whether the way of its RREQ carries.
                 wait = max(wait, self._pib.rrep_wait + RREP_GRACE)

@@ -95,7 +95,8 @@ class Loadng:
         self.reverse = ReverseCosts(host, pib, scheduler)
         self._last_rerr = float("-inf")
         self._replies: dict[int, _Reply] = {}
-        self._forwards: dict[int, _Forward] = {}
+        self._forwards: dict[tuple[int, int], _Forward] = {}
+        """RREQs that are about to be passed on, by originator, which may look for two at a time, and number."""
         self._forwarded: dict[int, int] = {}
         """Sequence number of the last RREQ of an originator that was passed on."""
         self.on_lost: Callable[[int], object] = lambda _destination: None
@@ -208,8 +209,8 @@ class Loadng:
             return
         if request and self.blacklist.holds(neighbour, now):
             return
-        waiting = self._forwards.get(message.originator)
-        if request and waiting is not None and waiting.message.sequence == message.sequence:
+        waiting = self._forwards.get((message.originator, message.sequence))
+        if request and waiting is not None:
             waiting.copies += lqi >= self._pib.cluster_min_lqi
         known = self.table.find(message.originator, now, bidirectional=False)
         if (
@@ -302,18 +303,17 @@ class Loadng:
         if self._forwarded.get(message.originator) == message.sequence:
             # Passed on once by each node, with the best copy of the wait before: a flood has an end (ours).
             return
-        waiting = self._forwards.get(message.originator)
+        key = message.originator, message.sequence
+        waiting = self._forwards.get(key)
         if waiting is not None:
-            if waiting.message.sequence != message.sequence:
-                waiting.copies = 0
             waiting.message = message
             return
         if message.unicast and self.route(message.destination) is not None:
             self._pass_on_once(message)
             return
         if len(self._forwards) < FORWARDS:
-            timer = self._scheduler.callLater(self._jitter(lqi), self._forward_now, message.originator)
-            self._forwards[message.originator] = _Forward(message, timer)
+            timer = self._scheduler.callLater(self._jitter(lqi), self._forward_now, key)
+            self._forwards[key] = _Forward(message, timer)
 
     def _jitter(self, lqi: int) -> float:
         """Return how long to wait with an RREQ: longer over bad links, so that good ways win (rule C)."""
@@ -323,8 +323,8 @@ class Loadng:
         delay = pib.delay_high_lqi + bad * (pib.delay_low_lqi - pib.delay_high_lqi)
         return delay / 1000 * (0.5 + self._random.random())
 
-    def _forward_now(self, originator: int) -> None:
-        waiting = self._forwards.pop(originator)
+    def _forward_now(self, key: tuple[int, int]) -> None:
+        waiting = self._forwards.pop(key)
         if self._pib.cluster_trickle and waiting.copies >= self._pib.cluster_k:
             self.counters.rreq_spared += 1
             return

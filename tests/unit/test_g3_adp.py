@@ -234,6 +234,20 @@ def test_one_unacknowledged_frame_costs_no_route():
     assert len(net.loadng(Kind.RREQ)) == requests
 
 
+@pytest.mark.parametrize("lqi", [60, 200])
+def test_two_routes_that_are_looked_for_at_once_are_both_found(lqi):
+    """Behind two hops, over links that make nodes wait before they pass an RREQ on: it must not get lost there."""
+    net = Net(
+        nodes=range(8),
+        links=[(0, 1, lqi), (1, 2, lqi), (0, 7, lqi), (7, 2, lqi), *((2, n, lqi) for n in range(3, 7))],
+    )
+    done = []
+    for far in range(3, 7):
+        net.nodes[0].loadng.discover(far, done.append)
+    net.run(30)
+    assert done == [True] * 4
+
+
 def test_known_routes_spare_the_flood():
     net = line(5)
     net.send(4, 0, b"x")
