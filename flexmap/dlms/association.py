@@ -117,9 +117,9 @@ class Association:
         self._narrow = False
         self.deliver: Callable[[bytes], None] = lambda _: None
         services.deliver = self._deliver_late
-        blocks = context.conformance & Conformance.GENERAL_BLOCK_TRANSFER
-        bare = self._plain if blocks else services.respond
-        self.handle: Callable[[bytes], bytes] = bare if protection is None else self._protected
+        if protection is None:
+            services.beyond = self._plain
+        self.handle: Callable[[bytes], bytes] = services.respond if protection is None else self._protected
         self._profile: ClientProfile | None = None
         if protection is not None:
             self._use(protection.client)
@@ -214,10 +214,10 @@ class Association:
         return True
 
     def _plain(self, apdu: bytes) -> bytes:
-        """Answer a request without protection where general blocks were negotiated."""
+        """Answer a request without protection that needs a further look."""
         if apdu[:1] == _BLOCK:
             return self._block(apdu, None)
-        return self._services.respond(apdu) or self._unanswered(None)
+        return self._services.answer(apdu) or self._unanswered(None)
 
     # --- general block transfer
 
@@ -264,7 +264,7 @@ class Association:
         services.general = True
         self._wrap = None
         try:
-            inner = services.respond if outer is not None or self._protection is None else self._protected
+            inner = services.answer if outer is not None or self._protection is None else self._protected
             response = inner(message)
         finally:
             services.general = False

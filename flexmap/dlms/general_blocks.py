@@ -182,9 +182,15 @@ class GeneralTransfer:
 
 
 class Apdus(bytes):
-    """A response of several APDUs: the first of them, and ``rest``."""
+    """A response of several APDUs: the first of them, and ``rest``.
+
+    It counts as false, so that a transport looks at nothing more for the one APDU that nearly all responses are.
+    """
 
     rest: list[bytes]
+
+    def __bool__(self) -> bool:
+        return False
 
 
 def joined(apdus: list[bytes]) -> bytes:

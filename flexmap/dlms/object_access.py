@@ -66,6 +66,7 @@ class ObjectAccess:
         "_view",
         "_waiting",
         "applied",
+        "beyond",
         "deliver",
         "denied",
         "general",
@@ -93,6 +94,8 @@ class ObjectAccess:
         """Octets that a plain response may have."""
         self.applied = 0
         """Protection of the request that is being answered: bits of security control, and SIGNED."""
+        self.beyond: Callable[[bytes], bytes] = self.answer
+        """Answers what needs a further look."""
         self.general = False
         """The request that is being answered came in general blocks, and so goes its response."""
         self.long: Outgoing | None = None
@@ -128,6 +131,10 @@ class ObjectAccess:
 
     def respond(self, apdu: bytes) -> bytes:
         """Return the response to a plain request; empty when none is due (now)."""
+        return self.beyond(apdu)
+
+    def answer(self, apdu: bytes) -> bytes:
+        """Return the response to any plain request; ``long`` where it is too long for one APDU."""
         raise NotImplementedError
 
     def close(self) -> None:

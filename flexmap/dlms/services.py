@@ -75,12 +75,13 @@ class Services(ObjectAccess):
                 found = self._values[found]
             if found.__class__ is bytes and len(found) + 4 <= self._room:
                 return b"\xc4\x01" + apdu[2:3] + b"\x00" + found
-        return self._respond(apdu)
+        return self.beyond(apdu)
 
     def _fast(self) -> dict[bytes, object]:
         return self._view.unguarded if self._able(Conformance.GET) else {}
 
-    def _respond(self, apdu: bytes) -> bytes:
+    def answer(self, apdu: bytes) -> bytes:
+        """Return the response to any plain request; ``long`` where it is too long for one APDU."""
         self.long = None
         if apdu[:1] == _ACCESS:
             return self._access(apdu)

@@ -89,8 +89,8 @@ class ShortNameServices(ObjectAccess):
         self._gathered = bytearray()
         self._number = 0
 
-    def respond(self, apdu: bytes) -> bytes:
-        """Return the response to a plain request; empty when none is due (now)."""
+    def answer(self, apdu: bytes) -> bytes:
+        """Return the response to any plain request; ``long`` where it is too long for one APDU."""
         self.long = None
         tag = apdu[0] if apdu else 0
         if tag not in _NEEDED:

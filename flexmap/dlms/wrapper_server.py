@@ -94,10 +94,9 @@ class Connection:
                 key, apdu = octets[at + 2 : at + 6], octets[at + 8 : end]
                 turns -= EXTRA_TURNS.get(apdu[:1], 0)
                 reply = self._peer.answer(key, source, destination, apdu)
-                if reply.__class__ is bytes:
-                    if reply:
-                        replies.append(HEADER.pack(VERSION, destination, source, len(reply)) + reply)
-                        room -= len(reply)
+                if reply:
+                    replies.append(HEADER.pack(VERSION, destination, source, len(reply)) + reply)
+                    room -= len(reply)
                 else:
                     for each in apdus_of(reply):
                         replies.append(_reply(key, each))
@@ -119,8 +118,8 @@ class Connection:
         key = octets[2:6]
         reply = self._peer.answer(key, source, destination, apdu)
         self.proven = self.proven or self._peer.proven(key)
-        if reply.__class__ is bytes:
-            return _reply(key, reply) if reply else b""
+        if reply:
+            return _reply(key, reply)
         for each in apdus_of(reply):
             self._deliver(_reply(key, each))
         return b""
