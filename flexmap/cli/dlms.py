@@ -16,6 +16,7 @@ from flexmap.faces.dlms.device import management_device
 from flexmap.faces.dlms.listing import CLIENTS, ListedItem, ListedObject, listing
 from flexmap.faces.dlms.objects import MeterObjects
 from flexmap.faces.dlms.ports import Ports, PortSettings, SerialPort, WrapperPort
+from flexmap.faces.dlms.updates import update_definitions
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
 from flexmap.gateway.config import CHANNEL, Config
@@ -96,7 +97,7 @@ class _Lists:
 
     def _schema(self, meter_type: MeterType) -> Schema:
         version = 1 if self._config is None else self._config.dlms.association_version
-        return MeterObjects(meter_type, self._points, version).schema
+        return MeterObjects(meter_type, self._points, version, update_definitions(meter_type)).schema
 
     def _management(self) -> Schema:
         config = self._config

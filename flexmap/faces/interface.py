@@ -8,10 +8,24 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from flexmap.model import Command, CommandResult, Event, Sample
+from flexmap.model.firmware import FirmwareOrder, FirmwareReport
 from flexmap.model.plc import Coordinator
 
 OnCommand = Callable[[Command], Deferred[CommandResult]]
 """Takes a command from a face's client; fires when the meter has answered."""
+
+
+class FirmwareWay(Protocol):
+    """What brings firmware to meters."""
+
+    def order(self, order: FirmwareOrder) -> None:
+        """Bring an image to a meter, or go on; whatever comes of it is reported (``Face.firmware``)."""
+
+    def stop(self, meter: str) -> None:
+        """Bring a meter nothing any more; nothing more is reported."""
+
+    def event(self, event: Event) -> None:
+        """Write an event into the meter's log: of an image that was refused before it went there."""
 
 
 class Face(Protocol):
@@ -28,6 +42,12 @@ class Face(Protocol):
 
     def coordinator(self, told: Coordinator) -> None:
         """Take note of what a PAN coordinator says of itself."""
+
+    def firmware(self, report: FirmwareReport) -> None:
+        """Take note of how far a meter's firmware has come."""
+
+    def identity(self, meter: str, name: str, text: str) -> None:
+        """Show a new value of an identity point of a meter, by the point's name."""
 
     def stop(self) -> Deferred[None]:
         """Close every association and serve no more."""

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from flexmap.faces.interface import OnCommand
 from flexmap.faces.mms import MmsEngine
 from flexmap.model import Event, Sample, Site
+from flexmap.model.firmware import FirmwareReport
 from flexmap.model.plc import Coordinator
 
 
@@ -40,6 +41,12 @@ class MmsFace:
 
     def coordinator(self, told: Coordinator) -> None:
         """Do nothing: on MMS the coordinator shows in the points of the channels to its meters."""
+
+    def firmware(self, report: FirmwareReport) -> None:
+        """Do nothing: on MMS a new version shows as the meter's identity."""
+
+    def identity(self, meter: str, name: str, text: str) -> None:
+        """Do nothing yet: clients read what the SCL file says."""
 
     def stop(self) -> Deferred[None]:
         """Serve no more."""

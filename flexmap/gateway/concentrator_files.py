@@ -19,6 +19,7 @@ from flexmap.stcomet.images import Held
 from flexmap.stcomet.metrology import DEPTH
 from flexmap.stcomet.pan import Access
 from flexmap.stcomet.updates import Kept
+from flexmap.store.files import replace_file
 
 _LENGTH = struct.Struct(">I")
 LOCK_SECONDS = 3.0
@@ -78,7 +79,7 @@ class Files:
 
     def keep(self, memory: Memory) -> None:
         """Write, so that either the old or the new file is there whenever the process ends."""
-        _replace(self._pan, msgspec.msgpack.encode(memory))
+        replace_file(self._pan, msgspec.msgpack.encode(memory))
 
     def images(self) -> dict[str, Held]:
         """Return the firmware images by name, as far as they are whole."""
@@ -96,7 +97,7 @@ class Files:
         if held is None:
             path.unlink(missing_ok=True)
         else:
-            _replace(path, msgspec.msgpack.encode(held))
+            replace_file(path, msgspec.msgpack.encode(held))
 
     def frames(self) -> list[Frame]:
         """Return the meters' frames, the oldest first, as far as they are whole."""
@@ -123,15 +124,6 @@ class Files:
 
     def _logs(self) -> list[Path]:
         return sorted(self._folder.glob("meters-[0-9]*.bin"), key=_number)
-
-
-def _replace(path: Path, octets: bytes) -> None:
-    """Write a file of mode 0600, so that either the old or the new one is there whenever the process ends."""
-    new = path.with_suffix(".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor of mode 0600)
-        file.write(octets)
-    new.replace(path)
 
 
 def _number(path: Path) -> int:

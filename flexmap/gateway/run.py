@@ -26,10 +26,12 @@ from twisted.python.failure import Failure
 
 from flexmap.faces import mms_engines
 from flexmap.faces.dlms.face import DlmsFace
+from flexmap.faces.dlms.updates import Updates
 from flexmap.faces.interface import Face
 from flexmap.faces.mms_face import MmsFace
 from flexmap.gateway.config import ConcentratorSection, Config, SimulationSection, SourceSection
-from flexmap.gateway.dlms_face import dlms_settings
+from flexmap.gateway.dlms_face import METER_FILES, dlms_settings
+from flexmap.gateway.firmware import FirmwareDesk
 from flexmap.gateway.history import StoreHistory
 from flexmap.gateway.metrics import Metrics
 from flexmap.gateway.secrets import Secret
@@ -47,6 +49,7 @@ from flexmap.sources.simulation.settings import SimulationSettings
 from flexmap.sources.simulation.site import SiteModel
 from flexmap.sources.simulation.source import SimulationSource
 from flexmap.store import Store, StoreSettings
+from flexmap.store.files import MeterFiles
 
 log = Logger(namespace="flexmap.gateway")
 
@@ -151,12 +154,15 @@ class Service:
         gateway.resume(list(last.values()))
         for section in config.sources:
             gateway.add_source(section.name, self._source(section, last, store), section.max_age)
+        files = MeterFiles(config.resolve(config.store.folder) / METER_FILES)
+        firmware = FirmwareDesk(gateway, config.site, files)
         dlms = DlmsFace(
             self._reactor,
             config.site,
             dlms_settings(config, self._secrets),
             store=store,
             on_command=gateway.command,
+            updates=Updates(firmware, files),
         )
         engine = mms_engines.engine(config.mms.engine)
         address = (config.mms.host, config.mms.port)
@@ -165,6 +171,7 @@ class Service:
             gateway.add_face(face)
             self._stops.append(face.stop)
             await face.start()
+        firmware.resume()
         self._serve_web()
         await companion
         gateway.start()

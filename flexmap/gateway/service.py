@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast
 
 from twisted.internet import defer
@@ -17,6 +17,7 @@ from flexmap.gateway.metrics import Metrics
 from flexmap.gateway.present import Present
 from flexmap.mapping import quality as rules
 from flexmap.model import Command, CommandResult, Event, Sample, Site
+from flexmap.model.firmware import FirmwareReport
 from flexmap.model.plc import Coordinator
 from flexmap.sources.interface import Source
 from flexmap.store import Store
@@ -62,6 +63,8 @@ class Gateway:
         self._channels = Present(
             rules.never_read(meter, len(its.channel), channel=True) for meter, its in widths if its.channel
         )
+        self.on_firmware: Callable[[FirmwareReport], object] = lambda _report: None
+        """Called after the faces with how far a meter's firmware has come."""
         self._age_check = LoopingCall(self._check_age)
         self._age_check.clock = cast("IReactorTime", reactor)
 
@@ -137,10 +140,26 @@ class Gateway:
         for face in self._faces:
             face.coordinator(told)
 
+    def source_of(self, meter: str) -> Source | None:
+        """Return the source that reads a meter."""
+        found = self._meters.get(meter)
+        return self._sources.get(found.source) if found else None
+
+    def firmware(self, report: FirmwareReport) -> None:
+        """Take how far a meter's firmware has come."""
+        self._log.info("{report.meter}: firmware {report.stage.value} {report.cause}", report=report)
+        for face in self._faces:
+            face.firmware(report)
+        self.on_firmware(report)
+
+    def identity(self, meter: str, name: str, text: str) -> None:
+        """Show a new value of an identity point of a meter on every face."""
+        for face in self._faces:
+            face.identity(meter, name, text)
+
     def command(self, command: Command) -> Deferred[CommandResult]:
         """Pass a command to the meter's source; fires when the meter has answered."""
-        meter = self._meters.get(command.meter)
-        source = self._sources.get(meter.source) if meter else None
+        source = self.source_of(command.meter)
         if source is None:
             return succeed(CommandResult(command.id, False, f"no source reads meter {command.meter}"))
         self._log.info(

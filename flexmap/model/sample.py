@@ -33,6 +33,9 @@ class EventCode(enum.IntEnum):
     POWER_UP = 2
     CLOCK_ADJUSTED_OLD = 4
     CLOCK_ADJUSTED_NEW = 5
+    FIRMWARE_READY = 17
+    """Ready for activation: the meter has the whole image and has checked it."""
+    FIRMWARE_ACTIVATED = 18
     TERMINAL_COVER_OPENED = 40
     TERMINAL_COVER_CLOSED = 41
     METER_COVER_OPENED = 44
@@ -41,6 +44,7 @@ class EventCode(enum.IntEnum):
     KEYS_CHANGED = 48
     DECRYPTION_FAILURE = 49
     REPLAY = 50
+    FIRMWARE_VERIFICATION_FAILED = 51
     READY_FOR_RECONNECTION = 59
     MANUAL_DISCONNECTION = 60
     MANUAL_CONNECTION = 61

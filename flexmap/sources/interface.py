@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from twisted.internet.defer import Deferred
 
 from flexmap.model import Command, CommandResult, Event, Sample
+from flexmap.model.firmware import FirmwareOrder, FirmwareReport
 from flexmap.model.plc import Coordinator
 
 
@@ -53,6 +54,9 @@ class Sink(Protocol):
     def coordinator(self, told: Coordinator) -> None:
         """Take what a PAN coordinator says of itself; without attributes once nothing is known any more."""
 
+    def firmware(self, report: FirmwareReport) -> None:
+        """Take how far a meter's firmware has come; only of meters that were ordered any."""
+
 
 class Source(Protocol):
     """Reads one or more meters: a model of them, a concentrator behind a power line, a DLMS client."""
@@ -73,3 +77,14 @@ class Source(Protocol):
         A refusal, a lost link or a time-out is a CommandResult with ``done`` False and a cause; the Deferred
         fails only on a fault of the program.
         """
+
+
+@runtime_checkable
+class UpdatingSource(Protocol):
+    """A source that can replace its meters' firmware."""
+
+    def update(self, order: FirmwareOrder) -> None:
+        """Bring an image to a meter, in place of what was ordered before; may be called before ``start``."""
+
+    def stop_update(self, meter: str) -> None:
+        """Bring a meter nothing any more, and report nothing more of it."""

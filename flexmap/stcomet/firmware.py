@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from flexmap.model import RemoteError
+from flexmap.model import EventCode, RemoteError
 from flexmap.stcomet.payload import UdpType
 from flexmap.stcomet.rtos import Rtos, Task
 
@@ -170,15 +170,23 @@ class Image(msgspec.Struct, frozen=True):
 class Firmware:
     """The binaries of a meter: what runs, what lies in the SPI flash, and the replacement on its way."""
 
-    def __init__(self, rtos: Rtos, entry: Callable[[Binary], object]) -> None:
-        """``entry`` is the entry point of a binary: it creates its tasks."""
+    def __init__(
+        self,
+        rtos: Rtos,
+        entry: Callable[[Binary], object],
+        happened: Callable[[EventCode], object] = lambda _code: None,
+    ) -> None:
+        """``entry`` is the entry point of a binary: it makes tasks; ``happened`` takes what is to be logged."""
         self._rtos = rtos
         self._entry = entry
+        self._happened = happened
         self.versions = dict.fromkeys(Binary, 1)
         self._image: Image | None = None
         self._octets = bytearray()
         self._copying: Image | None = None
         self._installed: Image | None = None
+        self._ready: Image | None = None
+        """The image that was last noted as ready."""
         self._seconds_left = 0
         for binary in Binary:
             entry(binary)
@@ -195,7 +203,7 @@ class Firmware:
         elif request.operation is FwUp.BLOCK:
             result = self._block(request.offset, request.octets)
         elif request.operation is FwUp.VERIFY:
-            result = self._check()
+            result = self._verify()
         elif request.operation is FwUp.ACTIVATE:
             # Asked again because the answer was lost: it may be in operation already.
             again = self._image is None and self._installed is not None
@@ -223,8 +231,9 @@ class Firmware:
         if self._seconds_left <= 0:
             done, self._copying = self._copying, None
             self.versions[done.binary] = done.version
-            self._image, self._octets, self._installed = None, bytearray(), done
+            self._image, self._octets, self._installed, self._ready = None, bytearray(), done, None
             self._entry(done.binary)
+            self._happened(EventCode.FIRMWARE_ACTIVATED)
 
     def _begin(self, request: FwUpRequest) -> FwUpResult:
         if request.binary not in set(Binary) or not Binary(request.binary).replaceable:
@@ -235,7 +244,7 @@ class Firmware:
         if self._copying is not None:
             return FwUpResult.ORDER
         if image != self._image:
-            self._image, self._octets = image, bytearray()
+            self._image, self._octets, self._ready = image, bytearray(), None
         return FwUpResult.DONE
 
     def _block(self, offset: int, octets: bytes) -> FwUpResult:
@@ -249,6 +258,14 @@ class Firmware:
         self._octets += octets[there - offset :]
         return FwUpResult.DONE
 
+    def _verify(self) -> FwUpResult:
+        """Check the image, and note once that it is ready."""
+        result = self._check()
+        if result is FwUpResult.DONE and self._ready != self._image:
+            self._ready = self._image
+            self._happened(EventCode.FIRMWARE_READY)
+        return result
+
     def _check(self) -> FwUpResult:
         image = self._image
         if image is None:
@@ -257,5 +274,6 @@ class Firmware:
             return FwUpResult.DIGEST
         if hashlib.sha256(self._octets).digest() != image.digest:
             self._octets = bytearray()  # to be sent again: no block of it is known to be right
+            self._happened(EventCode.FIRMWARE_VERIFICATION_FAILED)
             return FwUpResult.DIGEST
         return FwUpResult.DONE

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flexmap.model import Event, EventCode, EventLog
 from flexmap.stcomet.app import App, Datagram, Parser, Tcpip
 from flexmap.stcomet.clock import Clock
 from flexmap.stcomet.firmware import Binary, Firmware
@@ -37,7 +38,7 @@ class Meter:
         self.time = clock or Clock()
         self.rtos = Rtos()
         self._metro = Metro(self.rtos, metrology, feed, identity, self.clock, log=log or EventLogState())
-        self.firmware = Firmware(self.rtos, self._enter)
+        self.firmware = Firmware(self.rtos, self._enter, self._happened)
 
     @property
     def event_log(self) -> EventLogState:
@@ -104,6 +105,9 @@ class Meter:
         if self.time.adjust(base, by) is not None:
             self._metro.log_clock(before, self.clock())
         return True
+
+    def _happened(self, code: EventCode) -> None:
+        self._metro.log(Event("", self.clock(), EventLog.STANDARD, code))
 
     def _enter(self, binary: Binary) -> None:
         """Entry point of a binary: it creates its tasks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import count
 
 from twisted.internet.defer import Deferred
@@ -13,16 +14,21 @@ from flexmap.dlms import axdr, classes, g3_classes
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.objects import LogicalDevice, Pending, RowSource, Schema
 from flexmap.dlms.profile import EVERYONE, ClientProfile, Role
+from flexmap.dlms.selection import EntrySelection
+from flexmap.dlms.scripts import ScriptAction, Service
+from flexmap.faces.dlms.live import LiveObject
 from flexmap.faces.dlms.objects import (
     METER_LOGS,
-    PROFILE_STATUS_LN,
+    PROFILES,
     MeterObjects,
     PointSlots,
     event_code_name,
 )
+from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.faces.dlms.ports import PortObject
 from flexmap.faces.dlms.security_log import security_log_objects
 from flexmap.faces.interface import OnCommand
+from flexmap.mapping.zone import Zone
 from flexmap.model import (
     Command,
     CommandResult,
@@ -57,11 +63,12 @@ def status_value(value_quality: int) -> bytes:
 class MeterDevice(LogicalDevice):
     """One meter's logical device. A value is encoded when it changes, not when it is read."""
 
-    __slots__ = ("_channel", "_last", "_meter", "_objects", "_on_command")
+    __slots__ = ("_channel", "_last", "_live", "_meter", "_objects", "_on_command")
 
     def __init__(
         self, meter: Meter, objects: MeterObjects, buffers: Mapping[bytes, RowSource], on_command: OnCommand
     ) -> None:
+        self._live: dict[tuple[int, bytes], LiveObject] = {}
         super().__init__(meter.sap, objects.schema)
         self._meter = meter
         self._objects = objects
@@ -75,7 +82,24 @@ class MeterDevice(LogicalDevice):
         for event_log in METER_LOGS:
             slot = self.schema.slot(classes.DATA, event_code_name(event_log), 2)
             self.values[slot] = axdr.encode("unsigned", 0)
-        self.values[self.schema.slot(classes.DATA, PROFILE_STATUS_LN, 2)] = axdr.encode("unsigned", 0)
+        for profile in PROFILES:
+            slot = self.schema.slot(classes.DATA, profile.status_name, 2)
+            self.values[slot] = partial(_last_status, buffers[profile.logical_name])
+        for slot, value in objects.local.slots(self.schema, lambda: self._last.time):
+            self.values[slot] = value
+
+    def serve(self, live: Iterable[LiveObject]) -> None:
+        """Serve objects that the schema has beside those of the meter's type."""
+        for each in live:
+            class_id, name = each.definition.class_id, each.definition.logical_name
+            self._live[class_id, name] = each
+            for attribute, value in each.slots().items():
+                self.values[self.schema.slot(class_id, name, attribute)] = value
+
+    def identity(self, name: str, text: str) -> None:
+        """Show a new value of an identity point."""
+        for slot, value in self._objects.identity({**self._meter.identity, name: text}):
+            self.values[slot] = value
 
     def update(self, sample: Sample) -> None:
         """Serve a sample of the meter or of its channel from now on."""
@@ -86,13 +110,13 @@ class MeterDevice(LogicalDevice):
         last, objects = self._last, self._objects
         self._show(objects.points, sample, last)
         if sample.time != last.time or sample.clock_status != last.clock_status:
-            self.values[objects.time] = _time_value(sample)
-            self.values[objects.clock_status] = axdr.encode("unsigned", sample.clock_status)
+            self.values[objects.time] = self._time_value(sample)
+            self.values[objects.clock_status] = objects.local.status(sample.time, sample.clock_status)
         self._last = sample
 
     def _show(self, points: Sequence[PointSlots], sample: Sample, last: Sample) -> None:
         """Put what has changed into the slots of the points that the sample is of."""
-        time = _time_value(sample)
+        time = self._time_value(sample)
         new_time = sample.time != last.time or sample.clock_status != last.clock_status
         first = len(last.values) != len(sample.values)
         for position, point in enumerate(points):
@@ -110,11 +134,32 @@ class MeterDevice(LogicalDevice):
         slot = self.schema.slot(classes.DATA, event_code_name(event.log), 2)
         self.values[slot] = axdr.encode("unsigned", event.code)
 
+    def on_set(
+        self, class_id: int, logical_name: bytes, attribute: int, data: bytes, client: ClientProfile
+    ) -> DataAccessResult | Pending:
+        """Write an attribute of a live object."""
+        del client
+        live = self._live.get((class_id, logical_name))
+        return DataAccessResult.READ_WRITE_DENIED if live is None else live.write(attribute, data)
+
+    def perform(self, action: ScriptAction, client: ClientProfile) -> ActionResult | Pending:
+        """Carry out an action of a script."""
+        if action.service is Service.EXECUTE:
+            return self.on_action(action.class_id, action.logical_name, action.index, action.parameter, client)
+        result = self.on_set(action.class_id, action.logical_name, action.index, action.parameter, client)
+        return result if isinstance(result, Pending) else ActionResult(result)
+
     def on_action(
         self, class_id: int, logical_name: bytes, method: int, data: bytes | None, client: ClientProfile
     ) -> ActionResult | Pending:
-        """Open or close the breaker (class 70 methods 1 and 2); answered when the meter has answered."""
-        del data  # an integer(0) by the standard, without meaning
+        """Call a method of a live object, or open or close the breaker.
+
+        The breaker (class 70 methods 1 and 2, with an integer(0) without meaning) is answered when the meter has
+        answered.
+        """
+        live = self._live.get((class_id, logical_name))
+        if live is not None:
+            return live.act(method, data, client)
         point = self._objects.commands.get(logical_name)
         if class_id != classes.DISCONNECT_CONTROL or point is None:
             return ActionResult.OBJECT_UNDEFINED
@@ -124,6 +169,11 @@ class MeterDevice(LogicalDevice):
         answer = self._on_command(Command(next(_command_ids), self._meter.id, point, close, origin))
         _relay(answer, pending)
         return pending
+
+    def _time_value(self, sample: Sample) -> bytes | DataAccessResult:
+        if sample.time <= 0:
+            return DataAccessResult.TEMPORARY_FAILURE
+        return self._objects.local.value(sample.time, sample.clock_status)
 
     def _put(self, point: PointSlots, value: Value, value_quality: int) -> None:
         missing = value is None or quality.validity(value_quality) == quality.INVALID
@@ -138,10 +188,11 @@ class MeterDevice(LogicalDevice):
             self.values[slot] = status_value(value_quality)
 
 
-def _time_value(sample: Sample) -> bytes | DataAccessResult:
-    if sample.time <= 0:
-        return DataAccessResult.TEMPORARY_FAILURE
-    return classes.time_value(sample.time, 0, sample.clock_status)
+def _last_status(rows: RowSource) -> bytes:
+    """Return the status of the newest row of a profile, 0 if there is none."""
+    total = rows.select(None).total
+    newest = next(rows.select(EntrySelection(total, total, 2, 2)).rows, None) if total else None
+    return axdr.encode("unsigned", 0) if newest is None else newest[2:]
 
 
 def _relay(answer: Deferred[CommandResult], pending: Pending) -> None:
@@ -190,6 +241,7 @@ def management_device(
 
     ``clients``: SAPs of those whose security setup the managing client can change here.
     """
+    local = LocalTime(Zone(site.time_zone))
     far = dict.fromkeys(meter.source for meter in site.meters if site.type_of(meter).channel)
     channels = {source: channel for channel, source in enumerate(far)}
     definitions = [
@@ -197,7 +249,7 @@ def management_device(
         classes.security_setup(),
         *(classes.security_setup(sap, read=Role.MANAGEMENT) for sap in clients if 0 < sap < 256),
         *security_log_objects(),
-        classes.clock(),
+        local.clock(),
         classes.data(classes.LOGICAL_DEVICE_NAME_LN, read=EVERYONE),
         classes.data(FIRMWARE_LN, read=EVERYONE),
         classes.sap_assignment(),
@@ -207,8 +259,10 @@ def management_device(
     device = ManagementDevice(MANAGEMENT_SAP, Schema(definitions), channels)
     slot = device.schema.slot
     name = f"FMX{system_title[3:].hex().upper()}".encode()
-    device.values[slot(classes.CLOCK, classes.CLOCK_LN, 2)] = lambda: classes.time_value(now_ms())
-    device.values[slot(classes.CLOCK, classes.CLOCK_LN, 4)] = axdr.encode("unsigned", 0)
+    device.values[slot(classes.CLOCK, classes.CLOCK_LN, 2)] = lambda: local.value(now_ms())
+    device.values[slot(classes.CLOCK, classes.CLOCK_LN, 4)] = lambda: local.status(now_ms(), 0)
+    for place, value in local.slots(device.schema, now_ms):
+        device.values[place] = value
     device.values[slot(classes.DATA, classes.LOGICAL_DEVICE_NAME_LN, 2)] = axdr.octet_string(name)
     device.values[slot(classes.DATA, FIRMWARE_LN, 2)] = axdr.octet_string(flexmap.__version__.encode())
     device.values[slot(classes.SAP_ASSIGNMENT, classes.SAP_ASSIGNMENT_LN, 2)] = classes.sap_list(

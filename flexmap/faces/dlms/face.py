@@ -20,19 +20,21 @@ from flexmap.dlms.setup import Forgetful, Keystore
 from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.faces.dlms.device import MeterDevice, management_device
+from flexmap.faces.dlms.images import ImageTransfer
+from flexmap.faces.dlms.live import LiveObject
 from flexmap.faces.dlms.objects import MeterObjects
 from flexmap.faces.dlms.ports import Ports, PortSettings
 from flexmap.faces.dlms.security_log import SecurityLog
 from flexmap.faces.dlms.throttle import Throttle
+from flexmap.faces.dlms.updates import Updates, update_definitions, update_objects
 from flexmap.faces.interface import OnCommand
 from flexmap.model import Event, Sample, Site
+from flexmap.model.firmware import FirmwareReport
 from flexmap.model.plc import Coordinator
 from flexmap.store import Store
 
 log = Logger(namespace="flexmap.dlms")
-_TROUBLE = frozenset(
-    {EventKind.REFUSED, EventKind.DENIED, EventKind.SECURITY_FAILURE, EventKind.PROTOCOL_ERROR}
-)
+_TROUBLE = frozenset({EventKind.REFUSED, EventKind.DENIED, EventKind.SECURITY_FAILURE, EventKind.PROTOCOL_ERROR})
 
 
 class DlmsSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,16 +66,27 @@ class DlmsFace:
         *,
         store: Store,
         on_command: OnCommand,
+        updates: Updates | None = None,
     ) -> None:
+        """Set up; ``updates`` is the way for firmware, where there is one."""
         self._events: Counter[str] = Counter()
-        points = store.settings.profile_points
+        self._live: list[LiveObject] = []
+        self._images: dict[str, ImageTransfer] = {}
+        live = {name: () if updates is None else update_definitions(kind) for name, kind in site.types.items()}
         objects = {
-            name: MeterObjects(kind, points, settings.association_version) for name, kind in site.types.items()
+            name: MeterObjects(kind, store.settings.profile_points, settings.association_version, live[name])
+            for name, kind in site.types.items()
         }
         self._meters = {}
         for meter in site.meters:
             buffers = make_buffers(store, meter, objects[meter.type])
-            self._meters[meter.id] = MeterDevice(meter, objects[meter.type], buffers, on_command)
+            device = MeterDevice(meter, objects[meter.type], buffers, on_command)
+            self._meters[meter.id] = device
+            if updates is not None and live[meter.type]:
+                made = update_objects(meter.id, device, updates, reactor)
+                self._images[meter.id] = made.images
+                self._live += made
+                device.serve(made)
         self._ports = Ports(
             reactor,
             settings.ports,
@@ -109,6 +122,8 @@ class DlmsFace:
     def start(self) -> Deferred[None]:
         """Listen; fires at once. Raises ConfigurationError if a port cannot be had."""
         self._ports.open(self.server, self._tell)
+        for live in self._live:
+            live.begin()
         return succeed(None)
 
     def update(self, samples: Sequence[Sample]) -> None:
@@ -124,8 +139,20 @@ class DlmsFace:
         """Show what a PAN coordinator says of itself."""
         self._management.coordinator(told)
 
+    def firmware(self, report: FirmwareReport) -> None:
+        """Show how far a meter's firmware has come."""
+        images = self._images.get(report.meter)
+        if images is not None:
+            images.report(report)
+
+    def identity(self, meter: str, name: str, text: str) -> None:
+        """Show a new value of an identity point of a meter."""
+        self._meters[meter].identity(name, text)
+
     def stop(self) -> Deferred[None]:
         """Close every connection and listen no more."""
+        for live in self._live:
+            live.stop()
         stopped = self._ports.close()
         stopped.addCallback(lambda _: None)
         return stopped

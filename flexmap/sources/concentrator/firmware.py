@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from flexmap.model import RemoteError
 from flexmap.sources.concentrator.link import Link, Reply
@@ -49,7 +49,10 @@ async def upload(link: Link, update: Update, progress: Progress) -> None:
     while have < len(octets):
         ends = range(have, min(have + ABREAST * BLOCK, len(octets)), BLOCK)
         asked = [_block(link, update.name, at, octets[at : at + BLOCK]) for at in ends]
-        replies = await gatherResults(asked, consumeErrors=True)
+        try:
+            replies = await gatherResults(asked, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
         now = _have(replies[-1])
         stalls = 0 if now > have else stalls + 1
         if stalls >= MOST_STALLS:

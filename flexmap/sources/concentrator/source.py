@@ -22,6 +22,7 @@ from flexmap.model import (
     RemoteError,
     Sample,
 )
+from flexmap.model.firmware import FirmwareOrder, FirmwareReport
 from flexmap.model.plc import Coordinator
 from flexmap.sources.concentrator.clocks import Clocks
 from flexmap.sources.concentrator.commands import Commands
@@ -31,6 +32,7 @@ from flexmap.sources.concentrator.link import LineDamaged, Link, LinkLost, Reply
 from flexmap.sources.concentrator.poll import Planner, Read, Turn, holes
 from flexmap.sources.concentrator.port import Port, connect
 from flexmap.sources.concentrator.samples import to_sample
+from flexmap.sources.concentrator.updates import Updates
 from flexmap.sources.interface import Clock, DelayedCall, Sink
 from flexmap.stcomet import mnsh, payload
 from flexmap.stcomet.mnsh import Line, MnshError
@@ -119,11 +121,13 @@ class ConcentratorSource:
         self._failures = 0
         self._planner = Planner(settings.interval, settings.depth)
         self._health = Health(name, self._types, reactor, self._give, self._tell)
+        self._updates = Updates(name, reactor, self._tell_firmware)
         self._names: dict[str, str] = {}
         """The concentrator's name of each meter that is in the PAN."""
         self._running = 0
         self._pump_call: DelayedCall | None = None
         self._learn_call: DelayedCall | None = None
+        self._learning = self._learn_again = False
         self._connect_call: DelayedCall | None = None
         self._events = EventLogs(self._event, self._strange_event)
         self._clocks = Clocks()
@@ -141,6 +145,7 @@ class ConcentratorSource:
         """Let go; commands on their way are refused."""
         self._sink = None
         self._health.stop()
+        self._updates.ended()
         for call in (self._pump_call, self._learn_call, self._connect_call):
             _cancel(call)
         self._commands.stop()
@@ -183,9 +188,9 @@ class ConcentratorSource:
             self._broken(None)
             return
         _log.info("{name}: connected to {port}", name=self.name, port=self._settings.port)
-        self._failures = 0
         if self._link is not None:
             self._health.began(self._link)
+            self._updates.began(self._link)
         self._learn()
         self._pump()
 
@@ -197,6 +202,7 @@ class ConcentratorSource:
 
     def _lost(self, cause: str) -> None:
         self._link = None
+        self._updates.ended()
         _cancel(self._pump_call)
         _cancel(self._learn_call)
         self._pump_call = self._learn_call = None
@@ -211,15 +217,29 @@ class ConcentratorSource:
         """Ask which meters there are, now and every minute."""
         if self._link is None:
             return
-        self._link.ask("APP METERS").addCallbacks(self._learned, self._broken)
         _cancel(self._learn_call)
+        if self._learning:
+            self._learn_again = True
+        else:
+            self._learning = True
+            self._link.ask("APP METERS").addBoth(self._learn_ended).addCallbacks(self._learned, self._broken)
         self._learn_call = self._clock.callLater(LEARN_SECONDS, self._learn)
 
+    def _learn_ended(self, result: Reply | Failure) -> Reply | Failure:
+        """However many have joined meanwhile: once more is enough."""
+        self._learning = False
+        again, self._learn_again = self._learn_again, False
+        if again:
+            self._learn()
+        return result
+
     def _learned(self, reply: Reply) -> None:
+        self._failures = 0
         there = {self._ids.get(line.words[0], ""): line.words[0] for line in reply.data if line.words}
         there.pop("", None)
         gone, self._names = self._names.keys() - there.keys(), there
         self._health.present(there)
+        self._updates.present(there)
         for meter in gone:
             self._planner.remove(meter)
             self._clocks.remove(meter)
@@ -382,18 +402,17 @@ class ConcentratorSource:
         if self._link is None or name is None or now - began > LINE_DELAY:
             raise _TooSlowError(f"SYS TIME took {now - began:.3f} s")
         middle = (began + now) / 2
-        at = int(reply.end.fields["time_ms"]) % 2**32
+        at = reply.number("time_ms") % 2**32
         return self._link.ask("APP CLOCK", name, int(middle), int(middle % 1 * 1000), at)
 
     def _clock_measured(self, reply: Reply, meter: str) -> None:
-        fields = reply.end.fields
-        offset, trip = int(fields["offset_ms"]), int(fields["round_trip_ms"])
+        offset, trip = reply.number("offset_ms"), reply.number("round_trip_ms")
         level = _log.warn if abs(offset) > CLOCK_WARNING else _log.debug
         level(
             "{meter}: clock was {offset} ms off, adjusted by {by} ms",
             meter=meter,
             offset=offset,
-            by=fields.get("adjusted_ms"),
+            by=reply.end.fields.get("adjusted_ms"),
         )
         self._clocks.answered(meter, offset, trip, self._clock.seconds())
 
@@ -417,6 +436,8 @@ class ConcentratorSource:
             self._learn()
             return
         meter = self._ids.get(line.fields.get("meter", ""))
+        if meter is not None and what == ("FIRMWARE",):
+            self._updates.told(meter)
         if what != ("EVENT",) or meter is None or self._sink is None:
             return
         self._events.told(meter, line)
@@ -449,6 +470,20 @@ class ConcentratorSource:
 
     def _strange_event(self, line: Line) -> None:
         _log.warn("{name}: event that is not known: {line}", name=self.name, line=line)
+
+    # Firmware
+
+    def update(self, order: FirmwareOrder) -> None:
+        """Bring an image to a meter."""
+        self._updates.order(order)
+
+    def stop_update(self, meter: str) -> None:
+        """Bring a meter nothing any more."""
+        self._updates.stop(meter)
+
+    def _tell_firmware(self, report: FirmwareReport) -> None:
+        if self._sink is not None:
+            self._sink.firmware(report)
 
     # Commands
 
