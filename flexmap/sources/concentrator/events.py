@@ -83,11 +83,19 @@ class EventLogs:
     def _event(self, meter: str, line: Line) -> None:
         try:
             log = EventLog(int(line.fields["log"]))
-            event = Event(meter, int(line.fields["time_ms"]), log, EventCode(int(line.fields["code"])))
+            event = Event(meter, _time(line.fields["time_ms"]), log, EventCode(int(line.fields["code"])))
         except (KeyError, ValueError):
             self._strange(line)
             return
         self._deliver(event)
+
+
+def _time(text: str) -> int:
+    """Return a time in ms; raises ValueError if it is none that a meter's clock of 32 bits could show."""
+    time = int(text)
+    if not 0 <= time < 2**32 * 1000:
+        raise ValueError
+    return time
 
 
 def number_of(text: str | None) -> int | None:

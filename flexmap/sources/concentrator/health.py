@@ -179,7 +179,7 @@ class Health:
             f"{line.words[0]}_{name}": int(text)
             for line in reply.data
             for name, text in line.fields.items()
-            if line.words and text.isdecimal()
+            if line.words and text.isdecimal() and len(text) < 16
         }
 
     def _told(self, reply: Reply, meter: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,13 @@ class Reply(msgspec.Struct, frozen=True):
 
     data: tuple[Line, ...]
     end: Line
+
+    def number(self, name: str) -> int:
+        """Return a number of its last line; raises RemoteError if there is none, or none that can be one."""
+        text = self.end.fields.get(name, "")
+        if not re.fullmatch(r"-?[0-9]{1,15}", text):
+            raise RemoteError(f"the concentrator's reply has no number {name}")
+        return int(text)
 
 
 class ShellError(RemoteError):
