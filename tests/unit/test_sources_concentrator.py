@@ -11,7 +11,7 @@ from twisted.internet.defer import succeed
 from twisted.internet.testing import StringTransport
 
 from flexmap.model import Command, ConfigurationError, EventCode, Kind, RemoteError, quality
-from flexmap.sources.concentrator.poll import SHORT, Gap, Planner, Span, Turn, holes
+from flexmap.sources.concentrator.poll import SHORT, Gap, Planner, Read, Span, Turn, holes
 from flexmap.sources.concentrator.port import Port, parse_port
 from flexmap.sources.concentrator.samples import to_sample
 from flexmap.sources.concentrator.source import ConcentratorSource, Settings
@@ -109,6 +109,23 @@ def test_after_an_outage_the_latest_comes_first_then_every_second_once():
     assert sorted(delivered["b"]) == ring
     assert sorted(delivered["c"]) == list(range(900, 950))
     assert planner.behind() == 0
+
+
+@pytest.mark.parametrize("held", [900, 500])
+def test_a_hole_that_is_asked_for_twice_is_not_taken_for_a_gap(held):
+    """A look behind a command ends a meter's turn while its bulk read is under way, which so is made again."""
+    planner = Planner(5, 3600)
+    planner.add("a", 4000, [Span(1000, 3000)])
+    planner.answered(planner.next(4000.0), [], 4000.0)
+    first = planner.next(4000.0)
+    planner.answered(Read("a", Turn.LATEST), [4000], 4000.0)
+    second = planner.next(4000.0)
+    assert (first, second) == (Read("a", Turn.HOLE, 1000, 900),) * 2
+    delivered = planner.answered(first, list(range(1000, 1000 + held)), 4001.0)
+    delivered += planner.answered(second, list(range(1000, 1000 + held)), 4001.0)
+    delivered += read_all(planner, 4001.0, list(range(1000, 4001)))["a"]
+    assert delivered == list(range(1000, 3000))
+    assert planner.take_gaps() == []
 
 
 def test_what_the_ring_has_overwritten_does_not_hold_up_the_rest():

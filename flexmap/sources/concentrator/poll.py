@@ -249,8 +249,8 @@ def _fill(meter: _Meter, times: list[int]) -> tuple[list[int], list[Span]]:
 
     Returns which times are news, and what of the hole stays missing.
     """
-    if not meter.holes:
-        return [], []
+    if not meter.holes or (times and max(times) < meter.holes[0].start):
+        return [], []  # the same answer twice: of this hole it says nothing
     hole = meter.holes.pop(0)
     news = sorted(time for time in times if hole.start <= time < hole.stop)
     beyond = not times or max(times) >= hole.stop - 1
