@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import itertools
 import random
 
 import pytest
 from virtual_head_end import Front
-from virtual_site import Site
+from virtual_site import Person, Site
 
 from flexmap.model import EventCode, EventLog
 from flexmap.stcomet.firmware import Binary
@@ -134,3 +135,136 @@ def test_200_kb_over_a_losing_line_and_a_restart_of_the_core(tmp_path, monkeypat
     assert session.read(6) == ACTIVE
     assert bytes(session.get(*FIRMWARE)).decode() == f"{configured}+non-legal.2"
     town.close()
+
+
+def test_blocks_in_any_order_over_a_kill_and_a_lying_identifier(town):
+    meter, image = town.meter(1), random.Random(6).randbytes(3000)
+    parts = [image[at : at + 512] for at in range(0, 3000, 512)]
+    session = town.associate(meter)
+    assert (session.read(6), session.read(3), session.read(4)) == (NOT_INITIATED, "", 0)
+    assert session.block(0, parts[0]) == OTHER_REASON
+    assert session.verify() == OTHER_REASON
+    assert session.initiate(identifier(image), 3000) == SUCCESS
+    assert [session.block(number, parts[number]) for number in (5, 1, 1, 0)] == [SUCCESS] * 4
+    assert session.block(6, b"x") == OTHER_REASON
+    assert session.block(2, parts[2][:-1]) == OTHER_REASON
+    assert (session.read(3), session.read(4)) == ("110001", 2)
+    assert session.verify() == OTHER_REASON
+    assert session.activate() == OTHER_REASON
+    assert session.read(6) == INITIATED
+    town.restart()
+    session = town.associate(meter)
+    assert (session.read(3), session.read(4), session.read(6)) == ("110001", 2, INITIATED)
+    assert [session.block(number, parts[number]) for number in (4, 3, 2)] == [SUCCESS] * 3
+    assert (session.read(3), session.read(4)) == ("111111", 6)
+    # Activation of what was not verified verifies it first.
+    assert session.activate() == TEMPORARY_FAILURE
+    assert session.read(6) == VERIFYING
+    assert session.block(0, parts[0]) == TEMPORARY_FAILURE
+    town.wait(6, ACTIVE, 600)
+    assert town.model(meter).firmware.versions[Binary.NON_LEGAL] == 2
+    # Another image under this one's digest is refused here, before anything goes over the power line.
+    assert session.initiate(identifier(image, version=3), 3000) == SUCCESS
+    assert session.blocks(image[:-1] + b"?") == 6
+    assert session.verify() == OTHER_REASON
+    assert session.read(6) == VERIFICATION_FAILED
+    assert session.verify() == OTHER_REASON
+    assert town.codes(meter) == [
+        EventCode.FIRMWARE_READY,
+        EventCode.FIRMWARE_ACTIVATED,
+        EventCode.FIRMWARE_VERIFICATION_FAILED,
+    ]
+    assert town.model(meter).firmware.versions[Binary.NON_LEGAL] == 2
+
+
+def test_what_is_refused(town):
+    meter, image = town.meter(1), bytes(1000)
+    session = town.associate(meter)
+    for binary in ("generic", "legal"):
+        assert session.initiate(identifier(image, binary), 1000) == READ_WRITE_DENIED
+        assert session.read(6) == VERIFICATION_FAILED
+        assert session.verify() == OTHER_REASON
+    for wrong in (b"firmware", identifier(image, version=2**32), identifier(image, "other"), b""):
+        assert session.initiate(wrong, 1000) == OTHER_REASON
+        assert session.read(6) == VERIFICATION_FAILED
+    for size in (0, 512 * 1024 + 1):
+        assert session.initiate(identifier(image), size) == OTHER_REASON
+    assert session.enable(False) == SUCCESS
+    assert session.initiate(identifier(image), 1000) == OTHER_REASON
+    assert session.read(5) is False
+    town.restart()
+    session = town.associate(meter)
+    assert session.read(5) is False
+    assert session.enable(True) == SUCCESS
+    assert session.initiate(identifier(image), 1000) == SUCCESS
+    assert session.block(0, image[:512]) == SUCCESS
+    # A client that may only read.
+    session = town.associate(meter, client=2)
+    assert session.initiate(identifier(image), 1000) == READ_WRITE_DENIED
+    assert session.block(1, image[512:]) == READ_WRITE_DENIED
+    assert session.verify() == session.activate() == READ_WRITE_DENIED
+    assert session.enable(False) == READ_WRITE_DENIED
+    assert session.execute(SCRIPTS, 1) == READ_WRITE_DENIED
+    assert session.schedule(SCHEDULE, bytes(4), b"\xff" * 5) == READ_WRITE_DENIED
+    assert (session.read(4), session.read(6)) == (1, INITIATED)
+
+
+def test_an_order_that_is_taken_back_and_a_second_head_end_at_the_shell(town):
+    meter, image = town.meter(1), random.Random(9).randbytes(120_000)
+    session = town.associate(meter)
+    assert session.initiate(identifier(image), len(image)) == SUCCESS
+    session.blocks(image)
+    assert session.verify() == TEMPORARY_FAILURE
+    town.site.run(30)
+    (first,) = town.site.concentrator.core.updates
+    assert first.state == "sending"
+    other = random.Random(10).randbytes(1000)
+    assert session.initiate(identifier(other, "plc", 7), 1000) == SUCCESS
+    town.site.run(30)
+    assert first.state == "stopped"
+    assert session.blocks(other) == 2
+    assert session.verify() == TEMPORARY_FAILURE
+    town.wait(6, VERIFIED, 600)
+    # Whoever is at the shell stops it: the meter will not have it, and the object says so.
+    person = Person(town.site)
+    assert person.ask(f"FW STOP {meter.id}")[-1].done
+    assert session.activate() == TEMPORARY_FAILURE
+    town.wait(6, ACTIVATION_FAILED, 120)
+    assert session.activate() == OTHER_REASON
+    assert town.model(meter).firmware.versions[Binary.PLC] == 1
+
+
+def test_activation_by_script_and_by_schedule_also_when_flexmap_stood_still_then(town):
+    image = random.Random(7).randbytes(2000)
+    one, two = town.meter(1), town.meter(2)
+    for meter in (one, two):
+        session = town.associate(meter)
+        assert session.initiate(identifier(image, "plc", 4), 2000) == SUCCESS
+        session.blocks(image)
+        assert session.verify() == TEMPORARY_FAILURE
+        town.wait(6, VERIFIED, 600)
+    assert session.execute(SCRIPTS, 2) == OTHER_REASON
+    assert session.get(9, SCRIPTS, 2) == [[1, [[2, 18, bytes((0, 0, 44, 0, 0, 255)), 4, 0]]]]
+    assert session.get(22, SCHEDULE, 2) == [bytes((0, 0, 10, 0, 107, 255)), 1]
+    assert session.schedule(SCHEDULE, bytes((24, 0, 0, 0)), b"\xff" * 5) == TYPE_UNMATCHED
+    at = dt.datetime.fromtimestamp(town.site.time.seconds() + 120, dt.UTC)
+    time = bytes((at.hour, at.minute, at.second, 0))
+    date = at.year.to_bytes(2, "big") + bytes((at.month, at.day, 0xFF))
+    assert session.schedule(SCHEDULE, time, date) == SUCCESS
+    town.site.run(100)
+    assert session.read(6) == VERIFIED
+    town.close()
+    town.site.kill_core()
+    town.site.run(60)  # it is due now, and there is nobody
+    assert town.model(two).firmware.replacing is None
+    town.restart()
+    session = town.associate(two)
+    assert session.get(22, SCHEDULE, 4) == [[time, date]]
+    town.wait(6, ACTIVE, 300)
+    session = town.associate(one)
+    assert session.execute(SCRIPTS, 1) == TEMPORARY_FAILURE
+    assert session.execute(SCRIPTS, 1) == TEMPORARY_FAILURE
+    town.wait(6, ACTIVE, 300)
+    assert session.execute(SCRIPTS, 1) == SUCCESS
+    assert [town.model(each).firmware.versions[Binary.PLC] for each in (one, two)] == [4, 4]
+    assert town.site.concentrator.core.shelf.names() == []
