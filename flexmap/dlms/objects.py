@@ -185,6 +185,10 @@ class Schema:
             if attribute.value is None:
                 self._slots[key] = len(self._slots)
 
+    def has_class(self, class_id: int) -> bool:
+        """Tell whether there is an object of that class."""
+        return any(definition.class_id == class_id for definition in self.objects)
+
     @property
     def size(self) -> int:
         """Number of slots."""

@@ -31,6 +31,7 @@ from flexmap.dlms.object_access import ObjectAccess
 from flexmap.dlms.objects import AssociationContext, LogicalDevice
 from flexmap.dlms.profile import WITH_SECRET, WITH_TITLE, ClientProfile, EventKind, Limits, Threat
 from flexmap.dlms.protection import SERVICE_ROOM, Opened, Protection, Shared
+from flexmap.dlms.push_setup import PUSH_SETUP
 from flexmap.dlms.security import (
     AUTHENTICATED,
     ENCRYPTED,
@@ -194,6 +195,8 @@ class Opening:
             client_sap=client.sap, server_sap=self._device.sap, context=name, mechanism=client.mechanism
         )
         able = CONFORMANCE_SN if name in SHORT_NAMES else CONFORMANCE_LN
+        if self._device.schema.has_class(PUSH_SETUP):
+            able |= Conformance.DATA_NOTIFICATION
         if name not in CIPHERED:
             able &= ~Conformance.GENERAL_PROTECTION
         context.security = self._shared.setups

@@ -15,6 +15,7 @@ import msgspec
 
 from flexmap.dlms.profile import Grant
 from flexmap.gateway.dlms_listeners import MOST_LISTENERS, DlmsListener, HdlcSerial, parse_terminal
+from flexmap.gateway.dlms_push import DlmsPush, push_settings
 from flexmap.mapping.table import behind, load_builtin, load_channels, load_products
 from flexmap.mapping.table import load as load_table
 from flexmap.model import ConfigurationError, Direction, LocalError, Meter, MeterType, Site, obis
@@ -158,6 +159,8 @@ class DlmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     max_connections: Count = 1000
     max_connections_per_address: Count = 500
     listener: tuple[DlmsListener, ...] = ()
+    push: DlmsPush | None = None
+    """Push setups of the meters; without it they have none."""
 
 
 class RetentionSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -368,6 +371,10 @@ class _Check:
         for client in self._file.dlms.client:
             self._client(client)
         self._listeners()
+        push = self._file.dlms.push
+        if push is not None:
+            saps = {client.name: client.sap for client in self._file.dlms.client}
+            push_settings(push, saps, f"{self._path}: [dlms.push]")
         self._system_title()
         if not self._file.meter:
             raise self._error("[[meter]]", "there is no meter", "add at least one")

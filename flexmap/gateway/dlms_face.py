@@ -7,11 +7,17 @@ from collections.abc import Mapping
 
 from flexmap.faces.dlms.face import DlmsSettings
 from flexmap.faces.dlms.ports import HdlcPort, PortSettings, SerialPort, WrapperPort
+from flexmap.faces.dlms.pushing import PushSettings
 from flexmap.gateway import identity as identities
 from flexmap.gateway.clients import FileKeystore, client_profile
 from flexmap.gateway.config import Config, parse_endpoint
 from flexmap.gateway.dlms_listeners import DlmsListener, HdlcSerial, HdlcTcp, WrapperTcp, parse_terminal
+from flexmap.gateway.dlms_push import DlmsPush, push_settings
 from flexmap.gateway.secrets import Secret
+from flexmap.store.files import MeterFiles
+
+METER_FILES = "meters"
+"""Folder beside the database: firmware images, and what head-ends have written."""
 
 
 def dlms_settings(config: Config, secrets: Mapping[str, Secret]) -> DlmsSettings:
@@ -33,7 +39,14 @@ def dlms_settings(config: Config, secrets: Mapping[str, Secret]) -> DlmsSettings
         idle_timeout=section.idle_timeout,
         max_connections=section.max_connections,
         max_connections_per_address=section.max_connections_per_address,
+        push=None if section.push is None else _push(config, section.push),
+        keeper=None if section.push is None else MeterFiles(config.resolve(config.store.folder) / METER_FILES),
     )
+
+
+def _push(config: Config, push: DlmsPush) -> PushSettings:
+    saps = {client.name: client.sap for client in config.dlms.client}
+    return push_settings(push, saps, f"{config.path}: [dlms.push]")
 
 
 def _port(config: Config, port: DlmsListener, where: str, title: bytes) -> PortSettings:

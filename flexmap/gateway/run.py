@@ -30,7 +30,7 @@ from flexmap.faces.dlms.updates import Updates
 from flexmap.faces.interface import Face
 from flexmap.faces.mms_face import MmsFace
 from flexmap.gateway.config import ConcentratorSection, Config, SimulationSection, SourceSection
-from flexmap.gateway.dlms_face import dlms_settings
+from flexmap.gateway.dlms_face import METER_FILES, dlms_settings
 from flexmap.gateway.firmware import FirmwareDesk
 from flexmap.gateway.history import StoreHistory
 from flexmap.gateway.metrics import Metrics
@@ -54,8 +54,6 @@ from flexmap.store.files import MeterFiles
 log = Logger(namespace="flexmap.gateway")
 
 DATABASE = "flexmap.sqlite"
-METER_FILES = "meters"
-"""Folder beside the database: firmware images, and what head-ends have written."""
 FLUSH_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
 LAG_SECONDS = 1.0

@@ -288,6 +288,10 @@ class Session:
         """Return the negotiated conformance as Gurux holds it."""
         return int(self.client.negotiatedConformance)
 
+    def conformance_names(self) -> list[str]:
+        """Return the negotiated bits by Gurux's names."""
+        return [bit.name for bit in Conformance if self.client.negotiatedConformance & bit]
+
     def close(self) -> None:
         """Release the association and close the socket."""
         try:

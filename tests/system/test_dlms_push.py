@@ -99,7 +99,8 @@ print(notification.body.hex())
 def test_a_push_is_decoded_by_gurux_and_by_dlms_cosem(serve, head_end, version):
     head_end.listen()
     port = serve(head_end.port, version=version)
-    with manager(port) as meter:
+    with manager(port, more=["DATA_NOTIFICATION"]) as meter:
+        assert "DATA_NOTIFICATION" in meter.conformance_names()
         assert meter.get(40, PUSH, 3) == [0, f"127.0.0.1:{head_end.port}".encode(), 0]
         meter.action(40, PUSH, 1)
         frame = head_end.frame()

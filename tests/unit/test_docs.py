@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from flexmap.cli.main import cli
+from flexmap.dlms.apdu import CONFORMANCE_LN, CONFORMANCE_SN, Conformance
 from flexmap.faces.libiec61850.limits import check_limits
 from flexmap.gateway import concentrator_config
 from flexmap.gateway import config as configuration
@@ -28,6 +29,7 @@ from flexmap.gateway.config import (
 )
 from flexmap.gateway.demo import CLIENTS, SECRETS, DemoOptions, write_config
 from flexmap.gateway.dlms_listeners import HdlcSerial, HdlcTcp, WrapperTcp, WrapperUdp
+from flexmap.gateway.dlms_push import DlmsPush
 from flexmap.mapping.table import load as load_table
 from flexmap.model import ConfigurationError, EventCode, Site
 from flexmap.scl import check
@@ -90,6 +92,7 @@ SECTIONS = {
     "`[mms]`": (MmsSection,),
     "`[dlms]`": (DlmsSection, DlmsClient),
     "`[[dlms.listener]]`": (WrapperTcp, WrapperUdp, HdlcSerial, HdlcTcp),
+    "`[dlms.push]`": (DlmsPush,),
     "`[store]`": (StoreSection,),
     "`[web]`": (WebSection,),
     "`[[source]]`": (SimulationSection,),
@@ -105,7 +108,11 @@ def options(struct):
             yield field.name, None
         elif isinstance(field.default, RetentionSection):
             yield from ((f"retention.{name}", value) for name, value in options(RetentionSection))
-        elif field.default_factory is msgspec.NODEFAULT and field.name not in {"client", "listener", "retention"}:
+        elif field.default_factory is msgspec.NODEFAULT and field.name not in {
+            "client",
+            "listener",
+            "retention",
+        } | ({"push"} if struct is DlmsSection else set()):
             yield field.name, field.default
 
 
@@ -121,6 +128,9 @@ def test_the_configuration_page_has_every_option_with_its_default(head):
         coded = {name: value for name, value in coded.items() if name not in clients}
         written = {name: value for name, value in written.items() if name not in clients}
     assert written.keys() == coded.keys()
+    if head == "`[dlms.push]`":
+        assert coded.pop("objects") == tuple(written["objects"].split(", "))
+        assert (coded.pop("allowed"), written["allowed"]) == ((), "none")
     for name, default in coded.items():
         if default is None:
             assert written[name] == "–", name
@@ -151,6 +161,22 @@ def test_clients_and_keys_of_the_demo():
     for secret in SECRETS.values():
         for value in (secret.password, secret.encryption_key, secret.authentication_key):
             assert value in text
+
+
+def test_the_conformance_of_the_page_is_that_of_the_code():
+    other = {"block-transfer-with-get": "block-transfer-with-get-or-read",
+             "block-transfer-with-set": "block-transfer-with-set-or-write"}  # fmt: skip
+    table = rows(section(page("dlms.md"), "Services"))
+    written = {cells[0]: (cells[1] == "yes", cells[2] == "yes") for cells in table}
+    names = {bit: bit.name.lower().replace("_", "-") for bit in Conformance}
+    coded = {
+        other.get(name, name): (bool(CONFORMANCE_LN & bit), bool(CONFORMANCE_SN & bit))
+        for bit, name in names.items()
+    }
+    assert coded.pop("data-notification") == (False, False)  # where push is configured
+    assert written.pop("data-notification") == (True, True)
+    assert coded.pop("event-notification") == coded.pop("information-report") == (False, False)
+    assert written == coded
 
 
 def test_event_codes_and_status_bits():

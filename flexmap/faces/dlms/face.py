@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from flexmap.dlms.identity import Identity
 from flexmap.dlms.objects import LogicalDevice
 from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind
+from flexmap.dlms.push_setup import push_setup
 from flexmap.dlms.server import Server
 from flexmap.dlms.setup import Forgetful, Keystore
 from flexmap.faces.dlms.buffers import make_buffers
@@ -24,6 +25,8 @@ from flexmap.faces.dlms.images import ImageTransfer
 from flexmap.faces.dlms.live import LiveObject
 from flexmap.faces.dlms.objects import MeterObjects
 from flexmap.faces.dlms.ports import Ports, PortSettings
+from flexmap.faces.dlms.push import Post
+from flexmap.faces.dlms.pushing import Keeper, PushObject, PushSettings, Way
 from flexmap.faces.dlms.security_log import SecurityLog
 from flexmap.faces.dlms.throttle import Throttle
 from flexmap.faces.dlms.updates import Updates, update_definitions, update_objects
@@ -53,6 +56,10 @@ class DlmsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds after which a TCP connection without an answer is closed."""
     max_connections: int = 1000
     max_connections_per_address: int = 500
+    push: PushSettings | None = None
+    """Push setups of the meters; without it they have none."""
+    keeper: Keeper | None = None
+    """Keeps what head-ends write of push setups."""
 
 
 class DlmsFace:
@@ -72,9 +79,13 @@ class DlmsFace:
         self._events: Counter[str] = Counter()
         self._live: list[LiveObject] = []
         self._images: dict[str, ImageTransfer] = {}
+        push = settings.push
+        pushing = () if push is None else (push_setup(push.version, push.client),)
         live = {name: () if updates is None else update_definitions(kind) for name, kind in site.types.items()}
         objects = {
-            name: MeterObjects(kind, store.settings.profile_points, settings.association_version, live[name])
+            name: MeterObjects(
+                kind, store.settings.profile_points, settings.association_version, (*live[name], *pushing)
+            )
             for name, kind in site.types.items()
         }
         self._meters = {}
@@ -118,6 +129,16 @@ class DlmsFace:
             now=reactor.seconds,
         )
         self._tell = Throttle(reactor)
+        self._post = Post(reactor, self._tell)
+        if push is not None:
+            self._serve_push(push, Way(reactor, self.server, self._post, settings.keeper))
+
+    def _serve_push(self, push: PushSettings, way: Way) -> None:
+        """Serve the push setups of all meters."""
+        for name, device in self._meters.items():
+            setup = PushObject(name, device, push, way)
+            self._live.append(setup)
+            device.serve([setup])
 
     def start(self) -> Deferred[None]:
         """Listen; fires at once. Raises ConfigurationError if a port cannot be had."""
@@ -153,6 +174,7 @@ class DlmsFace:
         """Close every connection and listen no more."""
         for live in self._live:
             live.stop()
+        self._post.close()
         stopped = self._ports.close()
         stopped.addCallback(lambda _: None)
         return stopped
@@ -165,6 +187,9 @@ class DlmsFace:
             "connections": len(gate.open),
             "connections_accepted": gate.accepted,
             "connections_refused": gate.refused,
+            "push_sent": self._post.sent,
+            "push_waiting": self._post.waiting,
+            "push_lost": self._post.lost,
             **{f"associations_{kind.value}".replace("-", "_"): self._events[kind] for kind in EventKind},
         }
         return self._ports.listening and not self._ports.gone, figures

@@ -63,7 +63,8 @@ class Way(NamedTuple):
     reactor: PosixReactorBase
     server: Server
     post: Post
-    keeper: Keeper
+    keeper: Keeper | None = None
+    """Without one, what head-ends write is forgotten at the end."""
 
 
 class PushObject:
@@ -81,8 +82,9 @@ class PushObject:
         self._later: DelayedCall | None = None
 
     def _kept(self) -> PushSetup:
+        keeper = self._way.keeper
         try:
-            octets = self._way.keeper.read(self._meter, _KEPT)
+            octets = None if keeper is None else keeper.read(self._meter, _KEPT)
             return self._settings.setup if octets is None else msgspec.msgpack.decode(octets, type=PushSetup)
         except (LocalError, msgspec.DecodeError) as error:
             log.warn("{meter}: push setup: {error}; as configured", meter=self._meter, error=str(error))
@@ -121,7 +123,8 @@ class PushObject:
             log.warn("{meter}: push to {host} is not allowed", meter=self._meter, host=setup.destination.host)
             return DataAccessResult.READ_WRITE_DENIED
         try:
-            self._way.keeper.keep(self._meter, _KEPT, msgspec.msgpack.encode(setup))
+            if self._way.keeper is not None:
+                self._way.keeper.keep(self._meter, _KEPT, msgspec.msgpack.encode(setup))
         except LocalError as error:
             log.warn("{meter}: push setup: {error}", meter=self._meter, error=str(error))
             return DataAccessResult.TEMPORARY_FAILURE
