@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from flexmap.g3.phy import BANDS
 from flexmap.g3.topology import CABLES, COORDINATOR_SPOT
 from flexmap.gateway.concentrator_config import Secrets, check_ports
 from flexmap.gateway.concentrator_files import Files, Memory
-from flexmap.gateway.concentrator_session import Full, RealTime, Session
+from flexmap.gateway.concentrator_session import Full, RealTime, Session, Soon
 from flexmap.gateway.g3_pan import G3Pan
 from flexmap.gateway.power_line import SimulatedLine
 from flexmap.gateway.run import begin_log
@@ -133,8 +132,8 @@ class Process:
         self.core.updates.resume(self._memory.updates if self._memory else ())
         self._time.run(self._reactor.seconds())
         clock = RealTime(self._reactor, self._time)
-        self._pan.changed = self.core.changed = lambda: self._reactor.callLater(0, self._keep_coordinator)
-        self.street.changed = lambda: self._reactor.callLater(0, self.save)
+        self._pan.changed = self.core.changed = Soon(self._reactor, self._keep_coordinator)
+        self.street.changed = Soon(self._reactor, self.save)
         self.save()
         places = []
         for port in self._options.ports:
@@ -163,8 +162,10 @@ class Process:
     def stop(self) -> None:
         """Stop, and keep what there is."""
         while self._stops:
-            with contextlib.suppress(AssertionError):  # the looping call has ended by a fault
+            try:
                 self._stops.pop(0)()
+            except Exception:  # noqa: BLE001 (the other parts must stop too)
+                log.failure("while stopping")
 
     def save(self) -> None:
         """Keep the coordinator's state and what the meters have measured."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from flexmap.g3.kernel import VirtualTime
 from flexmap.stcomet.concentrator import Concentrator
 from flexmap.stcomet.login import Guard
 from flexmap.stcomet.shell import Shell
+
+log = Logger(namespace="flexmap.concentrator")
 
 SLEEP_MOST = 1.0
 MOST_UNREAD = 1 << 18
@@ -30,8 +34,13 @@ class RealTime:
         self._call: Any = None
 
     def catch_up(self) -> None:
-        """Make the calls that are due."""
-        self._virtual.run(time.monotonic() + self._offset)
+        """Make the calls that are due; one that fails is logged, and the others are made, as a reactor does it."""
+        until = time.monotonic() + self._offset
+        while True:
+            try:
+                return self._virtual.run(until)
+            except Exception:  # noqa: BLE001 (one meter's fault must not stop the time of all)
+                log.failure("a call failed")
 
     def go_on(self) -> None:
         """Catch up, and come back for the next call."""
@@ -46,6 +55,25 @@ class RealTime:
         """Come back no more."""
         if self._call is not None and self._call.active():
             self._call.cancel()
+
+
+class Soon:
+    """Makes a call when the reactor comes round, once, however often it is asked for until then."""
+
+    def __init__(self, reactor: Any, call: Callable[[], object]) -> None:
+        self._reactor = reactor
+        self._call = call
+        self._due = False
+
+    def __call__(self) -> None:
+        """Ask for it."""
+        if not self._due:
+            self._due = True
+            self._reactor.callLater(0, self._now)
+
+    def _now(self) -> None:
+        self._due = False
+        self._call()
 
 
 class Session(Protocol):

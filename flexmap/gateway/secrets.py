@@ -34,6 +34,7 @@ from flexmap.dlms.security import Keys
 from flexmap.dlms.suite import SUITES
 from flexmap.gateway.config import ConcentratorSection, Config, DlmsClient
 from flexmap.model import ConfigurationError
+from flexmap.store.files import replace_file
 
 NEEDS_PASSWORD = {"lls", "hls", "hls-md5", "hls-sha1", "hls-sha256"}
 KEY_FIELDS = ("encryption_key", "authentication_key", "broadcast_key", "master_key")
@@ -231,7 +232,7 @@ def _basic_string(value: str | int) -> str:
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
 
 
-def write_private(path: Path, text: str, *, durable: bool = False) -> None:
+def write_private(path: Path, text: str) -> None:
     """Write a new file with mode 0600. Raises ConfigurationError if it is there already."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -241,26 +242,15 @@ def write_private(path: Path, text: str, *, durable: bool = False) -> None:
         raise ConfigurationError(f"cannot write: {error.strerror}", where=str(path)) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def replace_private(path: Path, text: str) -> None:
     """Put a file with mode 0600 in the place of another: after a power cut one of the two is there, whole.
 
-    A link stays: the file that it leads to is replaced.
+    A link stays: the file that it leads to is replaced. Raises ConfigurationError.
     """
     path = path.resolve()
-    beside = path.with_name(f".{path.name}.new")
     try:
-        beside.unlink(missing_ok=True)
-        write_private(beside, text, durable=True)
-        beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(path, text.encode())
     except OSError as error:
         raise ConfigurationError(f"cannot write: {error.strerror}", where=str(path)) from None

@@ -77,6 +77,17 @@ def set_speed(descriptor: int, speed: int) -> None:
     termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
 
 
+def open_terminal(path: str) -> int:
+    """Return a descriptor of a terminal, which others may have open too, raw. Raises OSError and termios.error."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        tty.setraw(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def open_device(path: str, speed: int, *, rtscts: bool = False) -> int:
     """Return a descriptor of a serial device, for ourselves alone, 8N1. Raises OSError and termios.error."""
     descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)

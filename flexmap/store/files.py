@@ -14,12 +14,23 @@ _IMAGE = ".image"
 
 
 def replace_file(path: Path, octets: bytes) -> None:
-    """Write a file of mode 0600, so that either the old or the new one is there whenever the process ends."""
-    new = path.with_name(f"{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Put a file with mode 0600 in the place of another: after a power cut one of the two is there, whole.
+
+    Raises OSError.
+    """
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor of mode 0600)
         file.write(octets)
+        file.flush()
+        os.fsync(descriptor)
     new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class MeterFiles:

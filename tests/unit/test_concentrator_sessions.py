@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from stcomet_pan import DelayPan
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from flexmap.gateway.concentrator_session import LOGIN_SECONDS, MOST_UNREAD, Full, Session
+from flexmap.g3.kernel import VirtualTime
+from flexmap.gateway.concentrator_session import LOGIN_SECONDS, MOST_UNREAD, Full, RealTime, Session, Soon
+from flexmap.model import RemoteError
 from flexmap.sources.concentrator.link import Link, ShellError
-from flexmap.sources.concentrator.port import Port
+from flexmap.sources.concentrator.port import Port, connect
 from flexmap.sources.concentrator.source import Settings
 from flexmap.stcomet.concentrator import Concentrator
 from flexmap.stcomet.login import Guard
@@ -128,3 +131,40 @@ def test_a_link_that_is_one_too_many_learns_why_it_ended():
 
 def test_the_password_is_in_no_log():
     assert PASSWORD not in repr(Settings(Port("tcp"), password=PASSWORD))
+
+
+def test_a_call_that_fails_does_not_stop_the_time_of_all():
+    clock, virtual, made = Clock(), VirtualTime(), []
+
+    def fail():
+        raise ZeroDivisionError
+
+    for call in (fail, lambda: made.append(1), fail, lambda: made.append(2)):
+        virtual.callLater(0, call)
+    real = RealTime(clock, virtual)
+    real.go_on()
+    assert made == [1, 2]
+    assert len(clock.getDelayedCalls()) == 1
+    real.stop()
+
+
+def test_what_is_asked_for_often_is_done_once():
+    clock, done = Clock(), []
+    soon = Soon(clock, lambda: done.append(1))
+    for _ in range(3):
+        soon()
+    clock.advance(0)
+    assert done == [1]
+    soon()
+    clock.advance(0)
+    assert done == [1, 1]
+
+
+def test_what_is_no_terminal_costs_no_descriptor(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with pytest.raises(RemoteError, match="no serial line"):
+            connect(Clock(), Port("pty", path=str(path)), Session(None, None, None, None))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,5 +1,6 @@
 """What a concentrator keeps over a restart, however the process ended."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -192,3 +193,14 @@ def test_a_folder_has_one_concentrator_at_a_time(tmp_path, monkeypatch):
             Files(tmp_path).lock()
         other.kill()
     Files(tmp_path).lock()
+
+
+def test_what_takes_a_files_place_is_on_the_disk_before(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("fsync") or fsync(descriptor))
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("replace") or replace(*paths))
+    files = Files(tmp_path)
+    files.keep(Memory(PanState(1, (), 0), bytes(16), 1, Access((), None), {}, {}))
+    assert done == ["fsync", "replace", "fsync"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pan.msgpack"]

@@ -6,9 +6,7 @@ The concentrator offers a port (makes the pseudo-terminal, listens on TCP), the 
 from __future__ import annotations
 
 import contextlib
-import os
 import termios
-import tty
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,7 +20,15 @@ from twisted.protocols.policies import LimitTotalConnectionsFactory
 from twisted.python.failure import Failure
 
 from flexmap.lines.served import ServedLine
-from flexmap.lines.terminal import SPEEDS, Stop, TerminalTransport, cause, offer_terminal, open_device
+from flexmap.lines.terminal import (
+    SPEEDS,
+    Stop,
+    TerminalTransport,
+    cause,
+    offer_terminal,
+    open_device,
+    open_terminal,
+)
 from flexmap.model import ConfigurationError, RemoteError
 
 BAUD = 230_400
@@ -98,9 +104,7 @@ def connect(reactor: Any, port: Port, protocol: TwistedProtocol) -> Deferred[Any
     """Connect to a shell; fires with nothing when it is there, fails with RemoteError if it is not."""
     try:
         if port.kind == "pty":
-            descriptor = os.open(port.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-            tty.setraw(descriptor)
-            TerminalTransport(reactor, protocol, descriptor)
+            TerminalTransport(reactor, protocol, open_terminal(port.path))
             return succeed(None)
         if port.kind == "serial":
             TerminalTransport(reactor, protocol, open_device(port.path, port.baud, rtscts=port.rtscts))
