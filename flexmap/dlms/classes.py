@@ -18,7 +18,7 @@ from flexmap.dlms.objects import (
     ObjectDefinition,
 )
 from flexmap.dlms.profile import AUTHENTICATED, EVERYONE, Role
-from flexmap.dlms.selection import BY_ENTRY, BY_RANGE, CaptureObject
+from flexmap.dlms.selection import BY_ENTRY, BY_RANGE, OBJECT_SELECTORS, CaptureObject
 
 DATA, REGISTER, EXTENDED_REGISTER, PROFILE_GENERIC, CLOCK = 1, 3, 4, 7, 8
 ASSOCIATION, SAP_ASSIGNMENT, SECURITY_SETUP, DISCONNECT_CONTROL = 15, 17, 64, 70
@@ -117,23 +117,30 @@ def profile_generic(
 def clock(
     logical_name: bytes = CLOCK_LN,
     *,
-    time_zone: int = 0,
+    time_zone: int | None = 0,
     read: Role = EVERYONE,
     write: Role = Role.NOBODY,
 ) -> ObjectDefinition:
-    """Return a Clock (class 8). Slots: 2 time (best a callable), 4 status.
+    """Return a Clock (class 8). Slots: 2 time (best a callable), 4 status; without a time zone 3 and 5 to 8 too.
 
-    ``time_zone``: minutes from local normal time to UTC. No daylight saving.
+    ``time_zone``: minutes from local normal time to UTC, without daylight saving.
     """
     unspecified = axdr.octet_string(cosem_time.NOT_SPECIFIED)
+    fixed = {
+        3: axdr.encode("long", time_zone or 0),
+        5: unspecified,
+        6: unspecified,
+        7: axdr.encode("integer", 0),
+        8: axdr.encode("boolean", False),
+    }
+    zone = {
+        index: Attribute(index, read, value=None if time_zone is None else each) for index, each in fixed.items()
+    }
     attributes = (
         Attribute(2, read, write),
-        Attribute(3, read, value=axdr.encode("long", time_zone)),
+        zone[3],
         Attribute(4, read),
-        Attribute(5, read, value=unspecified),
-        Attribute(6, read, value=unspecified),
-        Attribute(7, read, value=axdr.encode("integer", 0)),
-        Attribute(8, read, value=axdr.encode("boolean", False)),
+        *(zone[index] for index in (5, 6, 7, 8)),
         Attribute(9, read, value=axdr.encode("enum", 1)),
     )
     return ObjectDefinition(CLOCK, 0, logical_name, attributes)
@@ -187,7 +194,7 @@ def association_ln(version: int = 1, *, read: Role = EVERYONE) -> ObjectDefiniti
     own. From version 2 on it has a list of users, which is empty; from version 3 on access modes are bits.
     """
     attributes = [
-        Attribute(2, read, value=_object_list),
+        Attribute(2, read, value=_object_list, selectors=OBJECT_SELECTORS),
         Attribute(3, read, value=_partners),
         Attribute(4, read, value=_context_name),
         Attribute(5, read, value=_xdlms_context),

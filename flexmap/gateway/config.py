@@ -18,6 +18,7 @@ from flexmap.gateway.dlms_listeners import MOST_LISTENERS, DlmsListener, HdlcSer
 from flexmap.gateway.dlms_push import DlmsPush, push_settings
 from flexmap.mapping.table import behind, load_builtin, load_channels, load_products
 from flexmap.mapping.table import load as load_table
+from flexmap.mapping.zone import Zone
 from flexmap.model import ConfigurationError, Direction, LocalError, Meter, MeterType, Site, obis
 from flexmap.sources.concentrator.port import parse_port
 
@@ -106,6 +107,8 @@ class SiteSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ied: str
     vendor: str = "flexmap"
     revision: Count = 1
+    time_zone: Text = "UTC"
+    """IANA name of the local time that clocks show and at whose midnight days end."""
 
 
 class MmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
@@ -168,6 +171,7 @@ class RetentionSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     samples_days: Days = 7.0
     profile_days: Days = 400.0
+    profile_2_days: Days = 10.0
     events_days: Days = 400.0
 
 
@@ -335,6 +339,7 @@ def _site(file: _File, types: dict[str, MeterType]) -> Site:
         types={meter_type.id: meter_type for meter_type in served.values()},
         vendor=file.site.vendor,
         revision=file.site.revision,
+        time_zone=file.site.time_zone,
     )
 
 
@@ -361,6 +366,7 @@ class _Check:
                 remedy = "write the port: it stands in the SCL file too"
                 raise self._error("[mms] listen", "port 0 is not a port that clients can use", remedy)
         self._name(self._file.site.ied, "[site] ied", 64)
+        self._time_zone()
         for source in self._file.source:
             entry = f"[[source]] '{source.name}'"
             self._once("source name", source.name, entry)
@@ -378,6 +384,12 @@ class _Check:
         self._system_title()
         if not self._file.meter:
             raise self._error("[[meter]]", "there is no meter", "add at least one")
+
+    def _time_zone(self) -> None:
+        try:
+            Zone(self._file.site.time_zone)
+        except ConfigurationError as error:
+            raise self._error("[site] time_zone", error.what, error.remedy) from None
 
     def _listeners(self) -> None:
         ports = self._file.dlms.listener

@@ -220,7 +220,9 @@ class Service:
         settings = StoreSettings(
             samples_days=retention.samples_days,
             profile_days=retention.profile_days,
+            profile_2_days=retention.profile_2_days,
             events_days=retention.events_days,
+            time_zone=self._config.site.time_zone,
         )
         concentrators = {each.name for each in self._config.sources if isinstance(each, ConcentratorSection)}
         filled = {meter.id for meter in self._config.site.meters if meter.source in concentrators}

@@ -6,21 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
-from flexmap.dlms import axdr, classes
+from flexmap.dlms import axdr
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.cosem_time import CosemTimeError
 from flexmap.dlms.objects import Rows, RowSource, SelectionError
 from flexmap.dlms.selection import CaptureObject, EntrySelection, RangeSelection, Selection
+from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.faces.dlms.objects import (
     CLOCK_COLUMN,
+    DAILY,
     METER_LOGS,
-    PROFILE_LN,
+    PROFILE,
+    PROFILES,
     MeterObjects,
+    ProfileObject,
     event_columns,
     event_log_name,
+    profile_columns,
 )
-from flexmap.model import Event, EventLog, Meter, Value
-from flexmap.store import ProfileRow, Store
+from flexmap.model import Event, EventLog, LocalError, Meter, Value
+from flexmap.store import AmrStatus, LoadProfile, ProfileRow, Store
 
 Row = TypeVar("Row")
 _UNSIGNED = axdr.encoder("unsigned")
@@ -28,9 +33,11 @@ _UNSIGNED = axdr.encoder("unsigned")
 
 def make_buffers(store: Store, meter: Meter, objects: MeterObjects) -> dict[bytes, RowSource]:
     """Return the buffers of a meter's load profile and event logs, by logical name."""
-    buffers: dict[bytes, RowSource] = {PROFILE_LN: _load_profile(store, meter.id, objects)}
+    buffers: dict[bytes, RowSource] = {
+        profile.logical_name: _Profile(profile, store, meter.id, objects) for profile in PROFILES
+    }
     for event_log in METER_LOGS:
-        buffers[event_log_name(event_log)] = event_rows(store, meter.id, event_log)
+        buffers[event_log_name(event_log)] = event_rows(store, meter.id, event_log, objects.local)
     return buffers
 
 
@@ -44,12 +51,15 @@ class _Buffer(Generic[Row]):
         count: Callable[[int | None, int | None], int],
         by_time: Callable[[int | None, int | None], Iterator[Row]],
         by_number: Callable[[int, int], Iterator[Row]],
+        *,
+        local: LocalTime,
     ) -> None:
         self._columns = columns
         self._encode = encode
         self._count = count
         self._by_time = by_time
         self._by_number = by_number
+        self._local = local
 
     def select(self, selection: Selection | None) -> Rows:
         if isinstance(selection, EntrySelection):
@@ -77,7 +87,7 @@ class _Buffer(Generic[Row]):
         if (restricting.class_id, restricting.logical_name) != (CLOCK_COLUMN.class_id, CLOCK_COLUMN.logical_name):
             raise SelectionError("rows can be selected by their clock only")
         try:
-            return selection.period()
+            return self._local.period(selection)
         except (CosemTimeError, AxdrError) as error:
             raise SelectionError(str(error)) from None
 
@@ -92,32 +102,62 @@ class _Buffer(Generic[Row]):
         raise SelectionError("a column that is not captured")
 
 
-def _load_profile(store: Store, meter: str, objects: MeterObjects) -> RowSource:
-    encoders = objects.profile_encoders
+class _Profile(_Buffer[ProfileRow]):
+    """The buffer of one of the PROFILES."""
 
-    def encode(row: ProfileRow) -> list[bytes]:
-        cells = [classes.time_value(row.time, 0, row.clock_status), _UNSIGNED(row.status)]
-        cells += [_cell(encoder, value) for encoder, value in zip(encoders, row.values, strict=True)]
-        return cells
+    def __init__(self, profile: ProfileObject, store: Store, meter: str, objects: MeterObjects) -> None:
+        self._encoders = objects.profile_encoders
+        columns = profile_columns(profile, objects.captured)
+        if profile is DAILY:
+            super().__init__(
+                columns,
+                self._cells,
+                lambda start, end: store.daily(meter).count(start, end),
+                lambda start, end: store.daily(meter).rows(start, end),
+                lambda first, last: store.daily(meter).entries(first, last),
+                local=objects.local,
+            )
+            return
+        which = LoadProfile.FIRST if profile is PROFILE else LoadProfile.SECOND
+        super().__init__(
+            columns,
+            self._cells,
+            lambda start, end: store.profile_count(meter, start, end, which),
+            lambda start, end: store.profile_rows(meter, start, end, which),
+            lambda first, last: store.profile_entries(meter, first, last, which),
+            local=objects.local,
+        )
 
-    return _Buffer(
-        objects.profile_columns,
-        encode,
-        lambda start, end: store.profile_count(meter, start, end),
-        lambda start, end: store.profile_rows(meter, start, end),
-        lambda first, last: store.profile_entries(meter, first, last),
-    )
+    def _cells(self, row: ProfileRow) -> list[bytes]:
+        return [
+            self._local.value(row.time, row.clock_status),
+            _UNSIGNED(self._status(row)),
+            *(_cell(encoder, value) for encoder, value in zip(self._encoders, row.values, strict=True)),
+        ]
+
+    def _status(self, row: ProfileRow) -> int:
+        """Return the status with daylight saving as the zone has it; in UTC as the meter had it."""
+        zone = self._local.zone
+        if zone.is_utc:
+            return row.status
+        daylight = AmrStatus.DAYLIGHT_SAVING if zone.daylight(row.time // 1000) else 0
+        return row.status & ~AmrStatus.DAYLIGHT_SAVING | daylight
 
 
 def _cell(encoder: Callable[[Value], bytes], value: Value) -> bytes:
-    return axdr.NULL if value is None else encoder(value)
+    if value is None:
+        return axdr.NULL
+    try:
+        return encoder(value)
+    except (OverflowError, ValueError, TypeError, LocalError):  # no number, or one too large for its register
+        return axdr.NULL
 
 
-def event_rows(store: Store, meter: str, event_log: EventLog) -> RowSource:
+def event_rows(store: Store, meter: str, event_log: EventLog, local: LocalTime) -> RowSource:
     """Return the rows of an event log: clock, code."""
 
     def encode(event: Event) -> list[bytes]:
-        return [classes.time_value(event.time), _UNSIGNED(event.code)]
+        return [local.value(event.time), _UNSIGNED(event.code)]
 
     return _Buffer(
         event_columns(event_log),
@@ -125,4 +165,5 @@ def event_rows(store: Store, meter: str, event_log: EventLog) -> RowSource:
         lambda start, end: store.event_count(meter, event_log, start, end),
         lambda start, end: store.events(meter, event_log, start, end),
         lambda first, last: store.event_entries(meter, event_log, first, last),
+        local=local,
     )

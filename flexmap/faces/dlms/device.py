@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import count
 
 from twisted.internet.defer import Deferred
@@ -14,10 +15,12 @@ from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.objects import LogicalDevice, Pending, RowSource, Schema
 from flexmap.dlms.profile import EVERYONE, ClientProfile, Role
 from flexmap.dlms.scripts import ScriptAction, Service
+from flexmap.dlms.selection import EntrySelection
 from flexmap.faces.dlms.live import LiveObject
+from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.faces.dlms.objects import (
     METER_LOGS,
-    PROFILE_STATUS_LN,
+    PROFILES,
     MeterObjects,
     PointSlots,
     event_code_name,
@@ -25,6 +28,7 @@ from flexmap.faces.dlms.objects import (
 from flexmap.faces.dlms.ports import PortObject
 from flexmap.faces.dlms.security_log import security_log_objects
 from flexmap.faces.interface import OnCommand
+from flexmap.mapping.zone import Zone
 from flexmap.model import (
     Command,
     CommandResult,
@@ -64,8 +68,8 @@ class MeterDevice(LogicalDevice):
     def __init__(
         self, meter: Meter, objects: MeterObjects, buffers: Mapping[bytes, RowSource], on_command: OnCommand
     ) -> None:
-        super().__init__(meter.sap, objects.schema)
         self._live: dict[tuple[int, bytes], LiveObject] = {}
+        super().__init__(meter.sap, objects.schema)
         self._meter = meter
         self._objects = objects
         self._on_command = on_command
@@ -78,7 +82,11 @@ class MeterDevice(LogicalDevice):
         for event_log in METER_LOGS:
             slot = self.schema.slot(classes.DATA, event_code_name(event_log), 2)
             self.values[slot] = axdr.encode("unsigned", 0)
-        self.values[self.schema.slot(classes.DATA, PROFILE_STATUS_LN, 2)] = axdr.encode("unsigned", 0)
+        for profile in PROFILES:
+            slot = self.schema.slot(classes.DATA, profile.status_name, 2)
+            self.values[slot] = partial(_last_status, buffers[profile.logical_name])
+        for place, shown in objects.local.slots(self.schema, lambda: self._last.time):
+            self.values[place] = shown
 
     def serve(self, live: Iterable[LiveObject]) -> None:
         """Serve objects that the schema has beside those of the meter's type."""
@@ -102,13 +110,13 @@ class MeterDevice(LogicalDevice):
         last, objects = self._last, self._objects
         self._show(objects.points, sample, last)
         if sample.time != last.time or sample.clock_status != last.clock_status:
-            self.values[objects.time] = _time_value(sample)
-            self.values[objects.clock_status] = axdr.encode("unsigned", sample.clock_status)
+            self.values[objects.time] = self._time_value(sample)
+            self.values[objects.clock_status] = objects.local.status(sample.time, sample.clock_status)
         self._last = sample
 
     def _show(self, points: Sequence[PointSlots], sample: Sample, last: Sample) -> None:
         """Put what has changed into the slots of the points that the sample is of."""
-        time = _time_value(sample)
+        time = self._time_value(sample)
         new_time = sample.time != last.time or sample.clock_status != last.clock_status
         first = len(last.values) != len(sample.values)
         for position, point in enumerate(points):
@@ -162,6 +170,11 @@ class MeterDevice(LogicalDevice):
         _relay(answer, pending)
         return pending
 
+    def _time_value(self, sample: Sample) -> bytes | DataAccessResult:
+        if sample.time <= 0:
+            return DataAccessResult.TEMPORARY_FAILURE
+        return self._objects.local.value(sample.time, sample.clock_status)
+
     def _put(self, point: PointSlots, value: Value, value_quality: int) -> None:
         missing = value is None or quality.validity(value_quality) == quality.INVALID
         for register in point.registers:
@@ -175,10 +188,11 @@ class MeterDevice(LogicalDevice):
             self.values[slot] = status_value(value_quality)
 
 
-def _time_value(sample: Sample) -> bytes | DataAccessResult:
-    if sample.time <= 0:
-        return DataAccessResult.TEMPORARY_FAILURE
-    return classes.time_value(sample.time, 0, sample.clock_status)
+def _last_status(rows: RowSource) -> bytes:
+    """Return the status of the newest row of a profile, 0 if there is none."""
+    total = rows.select(None).total
+    newest = next(rows.select(EntrySelection(total, total, 2, 2)).rows, None) if total else None
+    return axdr.encode("unsigned", 0) if newest is None else newest[2:]
 
 
 def _relay(answer: Deferred[CommandResult], pending: Pending) -> None:
@@ -227,6 +241,7 @@ def management_device(
 
     ``clients``: SAPs of those whose security setup the managing client can change here.
     """
+    local = LocalTime(Zone(site.time_zone))
     far = dict.fromkeys(meter.source for meter in site.meters if site.type_of(meter).channel)
     channels = {source: channel for channel, source in enumerate(far)}
     definitions = [
@@ -234,7 +249,7 @@ def management_device(
         classes.security_setup(),
         *(classes.security_setup(sap, read=Role.MANAGEMENT) for sap in clients if 0 < sap < 256),
         *security_log_objects(),
-        classes.clock(),
+        local.clock(),
         classes.data(classes.LOGICAL_DEVICE_NAME_LN, read=EVERYONE),
         classes.data(FIRMWARE_LN, read=EVERYONE),
         classes.sap_assignment(),
@@ -244,8 +259,10 @@ def management_device(
     device = ManagementDevice(MANAGEMENT_SAP, Schema(definitions), channels)
     slot = device.schema.slot
     name = f"FMX{system_title[3:].hex().upper()}".encode()
-    device.values[slot(classes.CLOCK, classes.CLOCK_LN, 2)] = lambda: classes.time_value(now_ms())
-    device.values[slot(classes.CLOCK, classes.CLOCK_LN, 4)] = axdr.encode("unsigned", 0)
+    device.values[slot(classes.CLOCK, classes.CLOCK_LN, 2)] = lambda: local.value(now_ms())
+    device.values[slot(classes.CLOCK, classes.CLOCK_LN, 4)] = lambda: local.status(now_ms(), 0)
+    for place, value in local.slots(device.schema, now_ms):
+        device.values[place] = value
     device.values[slot(classes.DATA, classes.LOGICAL_DEVICE_NAME_LN, 2)] = axdr.octet_string(name)
     device.values[slot(classes.DATA, FIRMWARE_LN, 2)] = axdr.octet_string(flexmap.__version__.encode())
     device.values[slot(classes.SAP_ASSIGNMENT, classes.SAP_ASSIGNMENT_LN, 2)] = classes.sap_list(

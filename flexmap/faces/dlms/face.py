@@ -23,6 +23,7 @@ from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.faces.dlms.device import MeterDevice, management_device
 from flexmap.faces.dlms.images import ImageTransfer
 from flexmap.faces.dlms.live import LiveObject
+from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.faces.dlms.objects import MeterObjects
 from flexmap.faces.dlms.ports import Ports, PortSettings
 from flexmap.faces.dlms.push import Post
@@ -31,6 +32,7 @@ from flexmap.faces.dlms.security_log import SecurityLog
 from flexmap.faces.dlms.throttle import Throttle
 from flexmap.faces.dlms.updates import Updates, update_definitions, update_objects
 from flexmap.faces.interface import OnCommand
+from flexmap.mapping.zone import Zone
 from flexmap.model import Event, Sample, Site
 from flexmap.model.firmware import FirmwareReport
 from flexmap.model.plc import Coordinator
@@ -82,9 +84,10 @@ class DlmsFace:
         push = settings.push
         pushing = () if push is None else (push_setup(push.version, push.client),)
         live = {name: () if updates is None else update_definitions(kind) for name, kind in site.types.items()}
+        zone = Zone(site.time_zone)
         objects = {
             name: MeterObjects(
-                kind, store.settings.profile_points, settings.association_version, (*live[name], *pushing)
+                kind, store.settings.profile_points, settings.association_version, (*live[name], *pushing), zone
             )
             for name, kind in site.types.items()
         }
@@ -113,7 +116,7 @@ class DlmsFace:
             clients=[client.sap for client in settings.clients if client.keys is not None],
             association_version=settings.association_version,
         )
-        self._security = SecurityLog(store, management, reactor.seconds)
+        self._security = SecurityLog(store, management, reactor.seconds, LocalTime(zone))
         self._management = management
         devices: dict[int, LogicalDevice] = {management.sap: management}
         devices.update((device.sap, device) for device in self._meters.values())

@@ -11,20 +11,35 @@ from flexmap.dlms import axdr, classes
 from flexmap.dlms.objects import ObjectDefinition, Schema
 from flexmap.dlms.profile import EVERYONE
 from flexmap.dlms.selection import CaptureObject
+from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.mapping import value as values
+from flexmap.mapping.zone import UTC, Zone
 from flexmap.model import EventLog, LocalError, MeterType, Part, Point, Register, Value, obis
 
 DISCONNECT_MODE = 4
 """Class 70 control_mode: remote disconnection, remote reconnection without a hand at the meter."""
 
-PROFILE_LN = obis.parse("1-0:99.1.0")
-PROFILE_STATUS_LN = obis.parse("0-0:96.10.1")
-PROFILE_SECONDS = 900
-PROFILE_ENTRIES = 400 * 96
 EVENT_ENTRIES = 10_000
 
+
+class ProfileObject(msgspec.Struct, frozen=True):
+    """A load profile as an object, and where its status stands."""
+
+    logical_name: bytes
+    status_name: bytes
+    period: int
+    """Seconds."""
+    entries: int
+
+
+PROFILE = ProfileObject(obis.parse("1-0:99.1.0"), obis.parse("0-0:96.10.1"), 900, 400 * 96)
+PROFILE_2 = ProfileObject(obis.parse("1-0:99.2.0"), obis.parse("0-0:96.10.2"), 60, 10 * 1440)
+DAILY = ProfileObject(obis.parse("0-0:98.2.0"), obis.parse("0-0:96.10.3"), 86_400, 400)
+PROFILES = (PROFILE, PROFILE_2, DAILY)
+"""Load profile 1, load profile 2 and the daily profile (data of billing period 2 in IEC 62056-6-1)."""
+PROFILE_LN = PROFILE.logical_name
+
 CLOCK_COLUMN = CaptureObject(classes.CLOCK, classes.CLOCK_LN, 2)
-STATUS_COLUMN = CaptureObject(classes.DATA, PROFILE_STATUS_LN, 2)
 
 
 METER_LOGS = tuple(log for log in EventLog if log != EventLog.SECURITY)
@@ -68,17 +83,19 @@ class MeterObjects:
         profile_points: Sequence[str],
         association_version: int = 1,
         live: Sequence[ObjectDefinition] = (),
+        zone: Zone = UTC,
     ) -> None:
         """``live``: objects that the meters have beside what their type tells (flexmap.faces.dlms.live)."""
         self.meter_type = meter_type
         captured = [
             meter_type.points[meter_type.index[name]] for name in profile_points if name in meter_type.index
         ]
-        self.profile_columns = (CLOCK_COLUMN, STATUS_COLUMN, *(_column(point) for point in captured))
-        """Capture objects of the load profile."""
+        self.local = LocalTime(zone)
+        self.captured = tuple(_column(point) for point in captured)
+        """Capture objects of the profiles, behind clock and status."""
         self.profile_encoders = tuple(_encoder(point, point.registers[0].part) for point in captured)
         """How the values of a profile row are encoded, in the order of the profile's points."""
-        self.schema = Schema([*_definitions(meter_type, association_version, self.profile_columns), *live])
+        self.schema = Schema([*_definitions(meter_type, association_version, self.captured, self.local), *live])
         self.points = tuple(self._slots(point) for point in meter_type.points)
         self.channel = tuple(self._slots(point) for point in meter_type.channel)
         slot = self.schema.slot
@@ -126,18 +143,27 @@ def event_columns(log: EventLog) -> tuple[CaptureObject, ...]:
     return (CLOCK_COLUMN, CaptureObject(classes.DATA, event_code_name(log), 2))
 
 
+def profile_columns(profile: ProfileObject, captured: Sequence[CaptureObject]) -> tuple[CaptureObject, ...]:
+    """Return the capture objects of a profile: clock, its status, registers."""
+    return (CLOCK_COLUMN, CaptureObject(classes.DATA, profile.status_name, 2), *captured)
+
+
 def _definitions(
-    meter_type: MeterType, association_version: int, profile_columns: Sequence[CaptureObject]
+    meter_type: MeterType, association_version: int, captured: Sequence[CaptureObject], local: LocalTime
 ) -> list[ObjectDefinition]:
     found = [
         classes.association_ln(association_version),
         classes.security_setup(),
-        classes.clock(),
-        classes.data(PROFILE_STATUS_LN),
-        classes.profile_generic(
-            PROFILE_LN, profile_columns, capture_period=PROFILE_SECONDS, entries=PROFILE_ENTRIES
-        ),
+        local.clock(),
     ]
+    for profile in PROFILES:
+        columns = profile_columns(profile, captured)
+        found.append(classes.data(profile.status_name))
+        found.append(
+            classes.profile_generic(
+                profile.logical_name, columns, capture_period=profile.period, entries=profile.entries
+            )
+        )
     for log in METER_LOGS:
         found.append(classes.data(event_code_name(log)))
         found.append(

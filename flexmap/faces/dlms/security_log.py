@@ -8,11 +8,14 @@ from flexmap.dlms import axdr, classes
 from flexmap.dlms.objects import LogicalDevice, ObjectDefinition
 from flexmap.dlms.profile import AssociationEvent
 from flexmap.faces.dlms.buffers import event_rows
+from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.faces.dlms.objects import EVENT_ENTRIES, event_code_name, event_columns, event_log_name
+from flexmap.mapping.zone import UTC
 from flexmap.model import GATEWAY, Event, EventCode, EventLog
 from flexmap.store import Store
 
 LOG = EventLog.SECURITY
+_UTC = LocalTime(UTC)
 
 
 def security_log_objects() -> list[ObjectDefinition]:
@@ -26,12 +29,14 @@ def security_log_objects() -> list[ObjectDefinition]:
 class SecurityLog:
     """Fills the log. Of each code it takes one event in a second: an attacker cannot flood the store."""
 
-    def __init__(self, store: Store, device: LogicalDevice, now: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, device: LogicalDevice, now: Callable[[], float], local: LocalTime = _UTC
+    ) -> None:
         self._store = store
         self._values = device.values
         self._now = now
         self._last: dict[EventCode, int] = {}
-        rows = event_rows(store, GATEWAY, LOG)
+        rows = event_rows(store, GATEWAY, LOG, local)
         slot = device.schema.slot
         self._code = slot(classes.DATA, event_code_name(LOG), 2)
         self._values[self._code] = axdr.encode("unsigned", 0)
