@@ -43,6 +43,10 @@ class Settings(msgspec.Struct, frozen=True):
     abreast: int = 2
     """Requests under way at a time, those of priority not counted: the line is one, but a route's far end may
     be silent."""
+    patience: float = 5.0
+    """Seconds without a sign of a meter after which its request, unless in bulk, keeps no other from beginning."""
+    most_abreast: int = 8
+    """Requests under way at a time, those to meters without a sign counted."""
     most_waiting: int = 256
     passes: int = 8
     """Requests that may begin before one of the background that waits."""
@@ -74,6 +78,7 @@ class _Job:
         "priority",
         "sent",
         "short",
+        "sign",
         "timer",
         "tries",
     )
@@ -91,6 +96,8 @@ class _Job:
         self.timer: Timer | None = None
         self.sent = 0.0
         """When it was sent last."""
+        self.sign = 0.0
+        """When it was sent first, or something of its reply heard last."""
         self.tries = 0
         self.most = 0
         """How often it is sent."""
@@ -116,6 +123,8 @@ class Requests:
         self._passed = 0
         """Requests that have begun since the first of the background waits."""
         self._under_way: dict[int, _Job] = {}
+        self._look: Timer | None = None
+        """Looks whether meters that give no sign leave room for what waits."""
         self.total = Statistics()
         self._meters: dict[int, Statistics] = {}
 
@@ -169,6 +178,7 @@ class Requests:
         """Take note of a fragment from a meter: its reply is on the way, and worth waiting for a while longer."""
         for job in self._under_way.values():
             if job.short == short and job.tries:
+                job.sign = self._scheduler.seconds()
                 left = job.sent + self.settings.longest - self._scheduler.seconds()
                 self._arm(job, max(min(self.settings.bulk_timeout, left), 0.0))
 
@@ -205,11 +215,16 @@ class Requests:
             self._begin(self._urgent.popleft())
         while (job := self._next_plain()) is not None:
             self._begin(job)
+        looks = self._look is not None and self._look.active()
+        if (self._waiting or self._background) and not looks:
+            self._look = self._scheduler.callLater(self.settings.patience, self._pump)
 
     def _next_plain(self) -> _Job | None:
         """Return what is to begin now without priority."""
         plain = [job for job in self._under_way.values() if not job.priority]
-        if len(plain) >= self.settings.abreast:
+        silent_since = self._scheduler.seconds() - self.settings.patience
+        holding = sum(job.bulk or job.sign > silent_since for job in plain)
+        if holding >= self.settings.abreast or len(plain) >= self.settings.most_abreast:
             return None
         busy = {job.short for job in plain}
         behind = None if any(job.background for job in plain) else _first_of(self._background, busy)
@@ -243,6 +258,8 @@ class Requests:
         job.tries += 1
         tries = job.tries
         job.sent = self._scheduler.seconds()
+        if tries == 1:
+            job.sign = job.sent
         self._arm(job, self.settings.bulk_timeout if job.bulk else self.settings.reply_timeout)
 
         def confirm(left: bool) -> None:

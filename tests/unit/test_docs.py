@@ -62,6 +62,11 @@ def rows(text):
             yield [cells[0].strip("`"), *cells[1:]]
 
 
+def test_the_readme_names_every_page():
+    named = set(re.findall(r"\]\(docs/([^)#]+)\)", (ROOT / "README.md").read_text()))
+    assert named == {path.name for path in PAGES[1:]}
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):

@@ -447,6 +447,20 @@ def test_doubtful_clocks_are_set():
     assert marks[-1] == 0
 
 
+def test_meters_that_fall_silent_do_not_hold_up_the_others():
+    bench = Bench()
+    bench.run(60)
+    bench.pan.deaf.update({1, 2})
+    oldest = 0.0
+    for _ in range(120):
+        bench.run(1)
+        oldest = max(oldest, bench.pan.time.seconds() - bench.seconds("SM_ID2")[-1])
+    assert oldest < 20
+    bench.pan.deaf.clear()
+    bench.run(400)
+    assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
+
+
 @pytest.mark.parametrize("by", [600, -600, -START], ids=["ahead", "behind", "1970"])
 def test_a_clock_that_somebody_has_set_wrong_is_set_right_within_minutes(by):
     bench = Bench()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -42,6 +43,10 @@ _log = Logger(namespace="flexmap.concentrator")
 
 ABREAST = 2
 """Reads under way at a time: the concentrator itself does not ask more meters at once."""
+PATIENCE = 5.0
+"""Seconds after which a short read keeps no other from beginning: its meter may be silent."""
+MOST_ABREAST = 8
+"""Reads under way at a time, those that have lasted for so long counted."""
 LEARN_SECONDS = 60.0
 BACK_OFF = (1.0, 30.0)
 """Seconds until the line is tried again, doubled by each failure."""
@@ -124,7 +129,8 @@ class ConcentratorSource:
         self._updates = Updates(name, reactor, self._tell_firmware)
         self._names: dict[str, str] = {}
         """The concentrator's name of each meter that is in the PAN."""
-        self._running = 0
+        self._running: dict[Read, float] = {}
+        """Reads under way, and until when each keeps others from beginning."""
         self._pump_call: DelayedCall | None = None
         self._learn_call: DelayedCall | None = None
         self._connect_call: DelayedCall | None = None
@@ -266,13 +272,19 @@ class ConcentratorSource:
         self._events_turn(all_logs=not catching_up)
         if not catching_up and not self._events.reading:
             self._clock_turn(now)
-        while self._running < ABREAST:
+        while self._has_room(now):
             read = self._planner.next(now)
             if read is None:
                 wait = min(max(self._planner.wait(now), 0.05), 1.0)
                 self._pump_call = self._clock.callLater(wait, self._pump)
                 return
             self._read(read)
+        _cancel(self._pump_call)
+        self._pump_call = self._clock.callLater(1.0, self._pump)
+
+    def _has_room(self, now: float) -> bool:
+        holding = sum(until > now for until in self._running.values())
+        return holding < ABREAST and len(self._running) < MOST_ABREAST
 
     def _read(self, read: Read) -> None:
         link, name = self._link, self._names.get(read.meter)
@@ -280,14 +292,15 @@ class ConcentratorSource:
             self._planner.failed(read, self._clock.seconds())
             return
         origin = payload.Origin.LATEST if read.turn is Turn.LATEST else payload.Origin.TIME
-        self._running += 1
+        short = read.turn is not Turn.HOLE
+        self._running[read] = self._clock.seconds() + PATIENCE if short else math.inf
         answer = link.ask("APP READ", name, int(origin), max(read.start, 0), read.count)
         answer.addCallback(self._answered, read)
         answer.addErrback(self._unanswered, read)
-        answer.addBoth(self._ended)
+        answer.addBoth(self._ended, read)
 
-    def _ended(self, _result: object) -> None:
-        self._running -= 1
+    def _ended(self, _result: object, read: Read) -> None:
+        self._running.pop(read, None)
         self._pump()
 
     def _answered(self, reply: Reply, read: Read) -> None:
