@@ -223,9 +223,10 @@ class ObjectAccess:
             return found
         if target.selector and not self._selectable(target):
             return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
-        if isinstance(found, bytes):
-            return found
         try:
+            if isinstance(found, bytes):
+                selector = target.selector
+                return selection.choose_objects(found, selector, target.parameters) if selector else found
             chosen = selection.decode(target.selector, target.parameters) if target.selector else None
             return _row_chunks(found.select(chosen))
         except SelectionError as error:

@@ -130,3 +130,40 @@ def decode(selector: int, parameters: bytes) -> Selection:
         case 2, (int(first), int(last), int(first_column), int(last_column)):
             return EntrySelection(first, last, first_column, last_column)
     raise AxdrError(f"access selector {selector} with {type(value).__name__}")
+
+
+OBJECT_SELECTORS = (1, 2, 3, 4)
+"""Access selectors of an association's object_list: all, by classes, by objects, one object."""
+
+
+def choose_objects(listed: bytes, selector: int, parameters: bytes) -> bytes:
+    """Return what a selector leaves of an encoded object_list (Association LN); raises AxdrError."""
+    chosen: set[tuple[int, bytes]] = set()
+    classes: set[int] = set()
+    match selector, axdr.decode(parameters):
+        case 1, None:
+            return listed
+        case 2, list(numbers) if all(isinstance(number, int) for number in numbers):
+            classes.update(numbers)
+        case 3, list(objects):
+            chosen.update(_object_id(each) for each in objects)
+        case 4, one:
+            chosen.add(_object_id(one))
+        case _:
+            raise AxdrError(f"access selector {selector} of an object_list")
+    count, at = axdr.decode_length(listed, 1)
+    kept = []
+    for _ in range(count):
+        element, at = axdr.take_value(listed, at)
+        # structure of 4: class_id (long-unsigned), version (unsigned), logical_name (octet-string of 6), …
+        class_id, name = int.from_bytes(element[3:5], "big"), element[9:15]
+        if class_id in classes or (class_id, name) in chosen:
+            kept.append(element)
+    return axdr.array(kept)
+
+
+def _object_id(value: Value) -> tuple[int, bytes]:
+    match value:
+        case (int(class_id), bytes(name)):
+            return class_id, name
+    raise AxdrError("object_id expected")

@@ -10,7 +10,7 @@ from flexmap.dlms import apdu as pdu
 from flexmap.dlms import axdr, wrapper
 from flexmap.dlms.apdu import CONFORMANCE_LN, ActionResult, Conformance
 from flexmap.dlms.general_blocks import GeneralBlock, GeneralTransfer, decode
-from flexmap.dlms.objects import ActionReply, attribute_key
+from flexmap.dlms.objects import ASSOCIATION_LN, ActionReply, attribute_key
 from flexmap.dlms.profile import Limits
 
 KEY = {name: attribute_key(*what) for name, what in {
@@ -362,3 +362,29 @@ def test_each_bit_of_conformance_stands_for_a_service(bit):
     meter, _ = opened(max_pdu=512, conformance=(CONFORMANCE_LN | Conformance.ACCESS) & ~bit & ~without)
     assert not meter.client.conformance & bit
     assert refused(bit, meter.transceive(REQUESTS[bit]))
+
+
+# --- selective access to the object list
+
+
+def listed(meter, selector, parameters):
+    asked = b"\xc0\x01\xc1" + attribute_key(15, ASSOCIATION_LN, 2) + bytes((1, selector)) + parameters
+    response = meter.transceive(asked)
+    if response[3]:
+        return response[4]
+    return [(class_id, name) for class_id, _, name, _ in axdr.decode(response[4:])]
+
+
+def test_the_object_list_by_class_and_by_object():
+    meter, _ = opened()
+    everything = listed(meter, 1, axdr.NULL)
+    assert len(everything) == 11
+    by_class = axdr.array([axdr.encode("long-unsigned", each) for each in (3, 7)])
+    assert listed(meter, 2, by_class) == [(3, ENERGY), (3, MISSING), (7, PROFILE)]
+    ids = [
+        axdr.structure(axdr.encode("long-unsigned", c), axdr.octet_string(n)) for c, n in ((1, NOTE), (3, POWER))
+    ]
+    assert listed(meter, 3, axdr.array(ids)) == [(1, NOTE)]
+    assert listed(meter, 4, ids[0]) == [(1, NOTE)]
+    assert listed(meter, 4, axdr.NULL) == listed(meter, 2, axdr.NULL) == 12
+    assert listed(meter, 5, axdr.NULL) == 13
