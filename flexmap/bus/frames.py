@@ -10,7 +10,7 @@ import msgspec
 
 from flexmap.model import Command, CommandResult, Sample, Site
 
-VERSION = 2
+VERSION = 3
 
 
 class Frame(msgspec.Struct, frozen=True, tag_field="frame"):
@@ -57,6 +57,14 @@ class Samples(Frame, frozen=True, tag="samples"):
     samples: tuple[Sample, ...]
 
 
+class Identity(Frame, frozen=True, tag="identity"):
+    """Core → worker: an identity point of a meter has a new value."""
+
+    meter: str
+    point: str
+    text: str
+
+
 class CommandFrame(Frame, frozen=True, tag="command"):
     """Worker → core: a client wants something done."""
 
@@ -94,5 +102,5 @@ class Stop(Frame, frozen=True, tag="stop"):
     """Core → worker: end."""
 
 
-ToWorker = Model | Samples | ResultFrame | Stop
+ToWorker = Model | Samples | Identity | ResultFrame | Stop
 ToCore = Hello | Serving | Failed | CommandFrame | Status | Log

@@ -53,5 +53,8 @@ class MmsEngine(typing.Protocol):
     def update(self, samples: Iterable[Sample]) -> None:
         """Take new samples; may be called at any time after start."""
 
+    def identity(self, meter: str, point: str, text: str) -> None:
+        """Show a new value of an identity point of a meter; may be called at any time after start."""
+
     def stop(self) -> Deferred[None]:
         """Stop serving; fires when everything is released."""

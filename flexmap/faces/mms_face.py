@@ -46,7 +46,8 @@ class MmsFace:
         """Do nothing: on MMS a new version shows as the meter's identity."""
 
     def identity(self, meter: str, name: str, text: str) -> None:
-        """Do nothing yet: clients read what the SCL file says."""
+        """Show a new value of an identity point of a meter."""
+        self._engine.identity(meter, name, text)
 
     def stop(self) -> Deferred[None]:
         """Serve no more."""

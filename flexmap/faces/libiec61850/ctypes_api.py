@@ -151,6 +151,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "IedServer_updateInt64AttributeValue": (None, (_P, _P, c_int64)),
     "IedServer_updateBooleanAttributeValue": (None, (_P, _P, c_bool)),
     "IedServer_updateDbposValue": (None, (_P, _P, c_int)),
+    "IedServer_updateVisibleStringAttributeValue": (None, (_P, _P, _S)),
     "IedServer_setRCBEventHandler": (None, (_P, RcbEventHandler, _P)),
     "ReportControlBlock_getRptEna": (c_bool, (_P,)),
     "IedServer_updateQuality": (None, (_P, _P, c_uint16)),

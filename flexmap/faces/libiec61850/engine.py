@@ -51,6 +51,7 @@ class LibIec61850Engine:
         self._reactor = cast("PosixReactorBase", reactor or global_reactor)
         self._command_timeout = command_timeout
         self._last: dict[tuple[str, bool], Sample] = {}
+        self._identities: dict[tuple[str, str], frames.Identity] = {}
         """The last sample by meter, and whether it is of the meter's channel."""
         self._worker: _Worker | None = None
         self._started: Deferred[int] | None = None
@@ -111,6 +112,12 @@ class LibIec61850Engine:
         if batch and self._worker is not None and self._worker.modelled:
             self._worker.send(frames.Samples(batch))
 
+    def identity(self, meter: str, point: str, text: str) -> None:
+        """Show a new value of an identity point of a meter."""
+        self._identities[meter, point] = frame = frames.Identity(meter, point, text)
+        if self._worker is not None and self._worker.modelled:
+            self._worker.send(frame)
+
     def stop(self) -> Deferred[None]:
         """Stop the worker; fires when its process has ended."""
         stopped: Deferred[None] = Deferred()
@@ -132,6 +139,8 @@ class LibIec61850Engine:
         worker.modelled = True
         if self._last:
             worker.send(frames.Samples(tuple(self._last.values())))
+        for frame in self._identities.values():
+            worker.send(frame)
 
     def received(self, worker: _Worker, frame: frames.ToCore) -> None:
         """Take a frame of the worker."""

@@ -163,6 +163,8 @@ class Values:
         self._rows: dict[tuple[str, bool], list[tuple[_Target, ...]]] = {}
         """Where the values of a sample go, by meter and whether the sample is of its channel."""
         self._last: dict[str, Sample] = {}
+        self._identities: dict[tuple[str, str], Leaf] = {}
+        """Attributes of the name plates, by meter and identity point."""
         self._index = {meter.id: site.type_of(meter).index for meter in site.meters}
         self.points = 0
         self.samples = 0
@@ -174,6 +176,10 @@ class Values:
             meter_type = site.type_of(meter)
             for channel, points in ((False, meter_type.points), (True, meter_type.channel)):
                 self._rows[meter.id, channel] = [tuple(self._targets(meter, point, device)) for point in points]
+            for point in meter_type.identity:
+                leaf = device.leaves.get(_attribute_path(point.reference))
+                if leaf is not None:
+                    self._identities[meter.id, point.name] = leaf
         self._channel = self._gateway_channel(built.devices.get(ROOT_LD))
 
     def _targets(self, meter: Meter, point: Point, device: BuiltDevice) -> Iterator[_Target]:
@@ -228,6 +234,16 @@ class Values:
             self._last[sample.meter] = sample
         self.points += len(row)
         self.samples += 1
+
+    def identify(self, meter: str, point: str, text: str) -> None:
+        """Write a new value of an identity point."""
+        leaf = self._identities.get((meter, point))
+        if leaf is not None:
+            self._library.IedServer_lockDataModel(self._server)
+            self._library.IedServer_updateVisibleStringAttributeValue(
+                self._server, leaf.pointer, text.encode("ascii", "replace")
+            )
+            self._library.IedServer_unlockDataModel(self._server)
 
     def _is_new(self, sample: Sample) -> bool:
         """Tell whether a meter has spoken: neither never read, nor the last sample again with another quality."""
@@ -286,6 +302,10 @@ def stamp_unmapped(library: ctypes.CDLL, server: Pointer, devices: dict[str, Bui
             if leaf.basic_type == "Timestamp" and leaf.fc in {"ST", "MX"} and path.endswith(".t"):
                 stored = library.IedServer_getAttributeValue(server, leaf.pointer)
                 library.MmsValue_setUtcTimeMsEx(stored, time, quality.ACCURACY_MILLISECOND)
+
+
+def _attribute_path(reference: Reference) -> str:
+    return f"{reference.ln}.{cdc.data_object(reference)}.{cdc.place(reference).attribute}"
 
 
 def _missing(meter: Meter, what: str) -> ConfigurationError:

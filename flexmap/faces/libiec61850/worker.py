@@ -94,6 +94,8 @@ class Worker:
         match frame:
             case frames.Samples():
                 self._apply(frame.samples)
+            case frames.Identity() if self._values is not None:
+                self._values.identify(frame.meter, frame.point, frame.text)
             case frames.ResultFrame() if self._controls is not None:
                 self._controls.resolve(frame.result)
             case frames.Model():
