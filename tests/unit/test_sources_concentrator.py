@@ -455,7 +455,7 @@ def test_meters_that_fall_silent_do_not_hold_up_the_others():
     for _ in range(120):
         bench.run(1)
         oldest = max(oldest, bench.pan.time.seconds() - bench.seconds("SM_ID2")[-1])
-    assert oldest < 20
+    assert oldest < 32  # 34 where silent meters keep their turn; a read of many records does
     bench.pan.deaf.clear()
     bench.run(400)
     assert all(bench.whole(name) for name in ("SM_ID0", "SM_ID1", "SM_ID2"))
