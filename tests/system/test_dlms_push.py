@@ -1,15 +1,18 @@
 """Push to a listening head-end: data notifications, decoded by Gurux's and dlms-cosem's code."""
 
+import re
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import gurux_client
 import pytest
 from dlms_push_server import HEAD_END
 from dlms_toy import CLIENT_TITLE, KEYS, NOW, SAP, SECRET, TITLE, octets_of
+from gateway_harness import FLEXMAP, Gateway, free_ports
 from remote import RemoteFailure
 
 from flexmap.dlms import axdr, hdlc
@@ -93,6 +96,44 @@ print(notification.body.hex())
     run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     return bytes.fromhex(run.stdout.strip())
+
+
+def test_every_meter_of_a_gateway_pushes_and_shows_its_push_setup(tmp_path, head_end):
+    head_end.listen()
+    mms, dlms, web = free_ports(3)
+    config = tmp_path / "site.toml"
+    subprocess.run([FLEXMAP, "demo", "--meters", "3", "--source", "model", "--write-config", config], check=True)
+    text = config.read_text()
+    for section, port in (("mms", mms), ("dlms", dlms), ("web", web)):
+        text = re.sub(
+            rf'(\[{section}\].*?listen = ")[^"]*', rf"\g<1>127.0.0.1:{port}", text, count=1, flags=re.DOTALL
+        )
+    push = f'[dlms.push]\ndestination = "127.0.0.1:{head_end.port}"\nclient = "reader-lls"\ninterval = 3\n\n'
+    config.write_text(text.replace("[[dlms.client]]", push + "[[dlms.client]]", 1))
+    saps = {meter["sap"] for meter in tomllib.loads(text)["meter"]}
+    secrets = next(path for path in tmp_path.glob("*.toml") if path != config).read_text()
+    password = re.search(r'\[reader-lls\]\s*password = "([^"]+)"', secrets)[1].encode()
+    gateway = Gateway(tmp_path, "serve", config, command="serve", ports=(mms, dlms, web))
+    try:
+        for _ in range(10):  # until every meter has been read
+            frames = [head_end.frame() for _ in saps]
+            values = {int.from_bytes(frame[2:4], "big"): axdr.decode(frame[8 + 18 :]) for frame in frames}
+            if None not in [each for value in values.values() for each in value[:4]]:
+                break
+        assert values.keys() == saps
+        sap = min(saps)
+        setup, name, clock, imported = values[sap][:4]
+        assert setup == bytes((0, 0, 25, 9, 0, 255))
+        assert len(clock) == 12
+        with gurux_client.connect("127.0.0.1", dlms, server_sap=sap, client_sap=18, secret=password) as meter:
+            assert bytes(meter.get(1, "0.0.42.0.0.255", 2)) == name
+            assert 0 <= meter.get(3, ENERGY, 2) - imported < 100
+            assert (40, PUSH) in meter.objects()
+            assert meter.get(40, PUSH, 3) == [0, f"127.0.0.1:{head_end.port}".encode(), 0]
+            meter.close()
+        assert gateway.health()["dlms"]["push_sent"] >= len(saps)
+    finally:
+        gateway.close()
 
 
 @pytest.mark.parametrize("version", [0, 1, 2])
