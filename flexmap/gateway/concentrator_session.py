@@ -100,8 +100,12 @@ class Session(Protocol):
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 (Twisted's name)
         """Take octets."""
         self._clock.catch_up()
-        if self._shell is not None:
-            self._shell.feed(data)
+        try:
+            if self._shell is not None:
+                self._shell.feed(data)
+        except Exception:  # noqa: BLE001 (a fault in a command must not take a terminal away for good)
+            log.failure("a command failed")
+            self._begin_anew()
         self._clock.go_on()
 
     def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: ARG002, N802 (Twisted's)
@@ -115,6 +119,15 @@ class Session(Protocol):
     @property
     def _is_network(self) -> bool:
         return hasattr(self.transport, "setTcpKeepAlive")
+
+    def _begin_anew(self) -> None:
+        """End a connection; a terminal stays, with a shell of its own."""
+        transport: Any = self.transport
+        if self._is_network:
+            transport.abortConnection()
+        elif self._shell is not None:
+            self._shell.close()
+            self._shell = Shell(self._concentrator, self._write, self._guard)
 
     def _too_late(self) -> None:
         transport: Any = self.transport

@@ -110,6 +110,11 @@ class Call(msgspec.Struct):
         """Return the meter that an argument names."""
         return self.concentrator.find(self.name(place))
 
+    def check_room(self) -> None:
+        """Raise :class:`MnshError` if no more requests are taken."""
+        if self.concentrator.requests.full:
+            raise MnshError(ErrorCode.BUSY, "too many requests wait for the power line")
+
     def ask(
         self,
         member: Member,
@@ -124,8 +129,7 @@ class Call(msgspec.Struct):
 
         Without ``priority`` the request is dropped when its session has gone: it would keep others waiting.
         """
-        if self.concentrator.requests.full:
-            raise MnshError(ErrorCode.BUSY, "too many requests wait for the power line")
+        self.check_room()
         name = self.concentrator.name_of(member)
 
         def taken(reply: Reply | None) -> None:

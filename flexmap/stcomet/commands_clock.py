@@ -37,6 +37,7 @@ class _Synchronisation:
     """One APP CLOCK under way."""
 
     def __init__(self, call: Call) -> None:
+        call.check_room()
         self._call = call
         self._member = call.meter()
         self._seconds = call.concentrator.scheduler.seconds

@@ -47,7 +47,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Seconds without a sign of a meter after which its request, unless in bulk, keeps no other from beginning."""
     most_abreast: int = 8
     """Requests under way at a time, those to meters without a sign counted."""
-    most_waiting: int = 256
+    most: int = 256
+    """Requests that wait or are under way; of the background there is one for each meter."""
     passes: int = 8
     """Requests that may begin before one of the background that waits."""
 
@@ -135,7 +136,7 @@ class Requests:
     @property
     def full(self) -> bool:
         """Whether no more requests are taken."""
-        return len(self._waiting) + len(self._urgent) >= self.settings.most_waiting
+        return len(self._waiting) + len(self._urgent) + len(self._under_way) >= self.settings.most
 
     def ask(
         self,

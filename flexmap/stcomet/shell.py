@@ -17,6 +17,8 @@ from flexmap.stcomet.mnsh import ErrorCode, LineSplitter, MnshError
 PROMPT = "MNSH> "
 MOST_WAITING = 16
 """Lines without a tag that may wait for the one before them."""
+MOST_OPEN = 128
+"""Answers of a session that may still be to come."""
 
 
 class Shell:
@@ -104,7 +106,9 @@ class Shell:
         except MnshError as error:
             self._fail(error, None)
             return
-        if tag is not None:
+        if tag is not None and len(self._answers) >= MOST_OPEN:
+            self._fail(MnshError(ErrorCode.BUSY, "wait for the answers"), tag)
+        elif tag is not None:
             self._run(text, tag)
         elif not text.strip():
             self._prompt()
@@ -140,7 +144,10 @@ class Shell:
         self._prompt()
 
     def _next(self) -> None:
-        self._run(self._waiting.popleft(), None)
+        if self._waiting:
+            self._run(self._waiting.popleft(), None)
+        else:  # dropped meanwhile
+            self._busy = False
 
     def _fail(self, error: MnshError, tag: int | None) -> None:
         self._concentrator.counters["errors"] += 1

@@ -16,6 +16,7 @@ from flexmap.model import RemoteError
 from flexmap.sources.concentrator.link import Link, ShellError
 from flexmap.sources.concentrator.port import Port, connect
 from flexmap.sources.concentrator.source import Settings
+from flexmap.stcomet.commands import HANDLERS
 from flexmap.stcomet.concentrator import Concentrator
 from flexmap.stcomet.login import Guard
 
@@ -59,7 +60,7 @@ class Bench:
     def __init__(self, password=PASSWORD):
         self.clock = Clock()
         pan = DelayPan(1)
-        core = pan.user = Concentrator(pan, pan.time, 0)
+        core = self.core = pan.user = Concentrator(pan, pan.time, 0)
         guard = Guard(password, self.clock.seconds, random.Random(2).randbytes) if password else None
         self.session = Session(self.clock, core, Time(), guard)
         self.wire, self.back = Network(), Network()
@@ -168,3 +169,16 @@ def test_what_is_no_terminal_costs_no_descriptor(tmp_path):
         with pytest.raises(RemoteError, match="no serial line"):
             connect(Clock(), Port("pty", path=str(path)), Session(None, None, None, None))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_fault_in_a_command_leaves_a_terminal_its_shell(monkeypatch):
+    bench, terminal = Bench(password=""), StringTransport()
+    session = Session(bench.clock, bench.core, Time(), None)
+    session.makeConnection(terminal)
+    monkeypatch.setitem(HANDLERS, ("SYS", "TIME"), lambda call: 1 // 0)
+    session.dataReceived(b"SYS TIME\r\n")
+    session.dataReceived(b"SYS VERSION\r\n")
+    assert b"= OK mnsh" in terminal.value()
+    bench.wire.other = None
+    bench.session.dataReceived(b"SYS TIME\r\n")
+    assert bench.wire.aborted

@@ -18,7 +18,32 @@ from flexmap.stcomet.concentrator import Concentrator
 from flexmap.stcomet.login import MOST_PEERS, Guard, proof
 from flexmap.stcomet.mnsh import Mark, MnshError, parse_line
 from flexmap.stcomet.record import Status
-from flexmap.stcomet.shell import Shell
+from flexmap.stcomet.shell import MOST_OPEN, Shell
+
+
+@pytest.mark.parametrize("command", ["APP EVENTS SM_ID1 0", "APP CLOCK SM_ID1 1 0 0", "APP READ SM_ID1 0 0 1"])
+def test_a_flood_of_urgent_requests_is_refused_and_passes(command):
+    terminal = Terminal()
+    others = [bytearray(), bytearray()]
+    shells = [terminal.shell, *(Shell(terminal.core, output.extend) for output in others)]
+    for shell in shells:
+        for tag in range(1000):
+            shell.feed(f"#{tag} {command}\r\n".encode())
+    assert [len(shell.open_tags()) for shell in shells] == [MOST_OPEN, MOST_OPEN, 0]
+    terminal.run(60)
+    assert [len(shell.open_tags()) for shell in shells] == [0, 0, 0]
+    answers = [output.count(b"= OK") + output.count(b"= ERROR") for output in (terminal.output, *others)]
+    assert answers == [1000, 1000, 1000]
+    assert terminal.reply(command)[-1].done
+
+
+def test_lines_that_wait_may_be_dropped_when_their_turn_has_come():
+    terminal = Terminal()
+    terminal.shell.feed(b"APP READ SM_ID1 1 0 1\r\nSYS VERSION\r\n")
+    terminal.core.requests.forget(2)  # its meter leaves the PAN
+    terminal.shell.feed(b"#1 SYS DROP\r\n")
+    terminal.run(1)
+    assert terminal.reply("SYS VERSION")[-1].done
 
 
 class Terminal:
