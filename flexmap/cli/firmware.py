@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -14,16 +15,18 @@ from flexmap.sources.concentrator import firmware as host
 from flexmap.sources.concentrator.link import Link
 from flexmap.sources.concentrator.port import parse_port
 from flexmap.sources.interface import Clock
-from flexmap.stcomet.firmware import LARGEST, Binary
+from flexmap.stcomet import identifier as identifiers
+from flexmap.stcomet.firmware import LARGEST, Image
 from flexmap.stcomet.updates import State
 
-_BINARIES = {"plc": Binary.PLC, "non-legal": Binary.NON_LEGAL}
+_BINARIES = {name: binary for name, binary in identifiers.BINARIES.items() if binary.replaceable}
 
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("meters", nargs=-1, metavar="[METER]...")
-@click.option("--port", required=True, metavar="PORT", help="The concentrator's shell, as in its own --port.")
+@click.option("--port", metavar="PORT", help="The concentrator's shell, as in its own --port.")
+@click.option("--identifier", is_flag=True, help="Only print the image's identifier, for DLMS head-ends.")
 @click.option("--binary", type=click.Choice(list(_BINARIES)), required=True, help="The binary that it replaces.")
 @click.option("--version", type=click.IntRange(1, 0xFFFFFFFF), required=True, help="Version of the image.")
 @click.option("--name", default=None, help="Its name at the concentrator.  [default: from the file's]")
@@ -39,7 +42,8 @@ def firmware(
     *,
     image: Path,
     meters: tuple[str, ...],
-    port: str,
+    port: str | None,
+    identifier: bool,
     binary: str,
     version: int,
     name: str | None,
@@ -56,6 +60,12 @@ def firmware(
         raise ConfigurationError(f"cannot read: {error.strerror}", where=str(image)) from None
     if not 0 < len(octets) <= LARGEST:
         raise ConfigurationError(f"{len(octets)} octets are no image", where=str(image), remedy=f"1 to {LARGEST}")
+    if identifier:
+        named = Image(_BINARIES[binary], version, len(octets), hashlib.sha256(octets).digest())
+        click.echo(identifiers.identifier(named).decode())
+        return
+    if port is None:
+        raise click.UsageError("Missing option '--port'.")
     chosen = name or re.sub(r"[^A-Za-z0-9_]", "_", image.stem)[:16]
     update = host.Update(chosen, _BINARIES[binary], version, octets, meters, activate)
     password = (read_secrets(secrets) if secrets else Secrets()).password
