@@ -104,7 +104,7 @@ class ObjectAccess:
         self.deliver: Callable[[bytes], None] = lambda _: None
         """Takes a plain response that comes late; empty where it is ``long``."""
         self.denied: Callable[[str], None] = lambda _: None
-        """Told of each SET and ACTION that the client has no right to."""
+        """Told of each SET and ACTION that the client has no right to, and what comes before authentication."""
         self.hls: Callable[[bytes], bytes | None] | None = None
         """Checks the client's answer to our challenge and returns ours to its; set until that has happened."""
         half_open = client.mechanism >= Mechanism.HLS
@@ -280,6 +280,11 @@ class ObjectAccess:
         name = f"{'.'.join(map(str, target.logical_name))} {target.index}"
         self.denied(f"{what} of {target.class_id} {name}")
         return self._device.schema.why_not(target.key) if why is None else why
+
+    def _too_early(self) -> DataAccessResult:
+        """Refuse a request that comes before the answer to our challenge, and tell of it."""
+        self.denied("a request before authentication")
+        return DataAccessResult.READ_WRITE_DENIED
 
     def _denied(self, targets: Sequence[Target], allowed: frozenset[bytes]) -> DataAccessResult | None:
         """Return why a long value is not even taken in: the client has a right to none of its targets."""

@@ -96,7 +96,7 @@ class Services(ObjectAccess):
         if self.waiting:
             response = self._refuse(request, DataAccessResult.TEMPORARY_FAILURE)
         elif self.hls is not None and not _is_hls_reply(request):
-            response = self._refuse(request, DataAccessResult.READ_WRITE_DENIED)
+            response = self._refuse(request, self._too_early())
         elif len(request.targets) > self._limits.max_list:
             response = self._refuse(request, DataAccessResult.OTHER_REASON)
         elif request.service == Tag.GET_REQUEST:
@@ -314,7 +314,7 @@ class Services(ObjectAccess):
         if self.waiting:
             why = DataAccessResult.TEMPORARY_FAILURE
         elif self.hls is not None:
-            why = DataAccessResult.READ_WRITE_DENIED
+            why = self._too_early()
         elif len(request.items) > self._limits.max_list:
             why = DataAccessResult.OTHER_REASON
         return self._run(self._access_all(request, why), confirmed=request.confirmed)

@@ -138,7 +138,7 @@ class ShortNameServices(ObjectAccess):
         if self.waiting:
             why = DataAccessResult.TEMPORARY_FAILURE
         elif self.hls is not None and not _is_hls_reply(variables):
-            why = DataAccessResult.READ_WRITE_DENIED
+            why = self._too_early()
         elif len(variables) > self._limits.max_list or any(each.block for each in variables):
             why = DataAccessResult.OTHER_REASON
         if tag == _READ:

@@ -140,7 +140,8 @@ class Datagrams:
     def __init__(self, server: Server, deliver: Callable[[Hashable, bytes], None]) -> None:
         self._server = server
         self._deliver = deliver
-        self._pool = Pool(server.limits.max_all_associations // 4)
+        limits = server.limits
+        self._pool = Pool(limits.max_all_associations // 4, limits.max_unproven_associations // 4)
         self._unproven: OrderedDict[Hashable, Connection] = OrderedDict()
         self._proven: OrderedDict[Hashable, Connection] = OrderedDict()
         self._limits = msgspec.structs.replace(

@@ -68,7 +68,11 @@ class Site:
             for name in ("encryption", "authentication")
         )
         self.password = re.search(r'\[reader-lls\]\s*password = "([^"]+)"', secrets)[1].encode()
+        self.prepare(config)
         self.gateway = Gateway(folder, "serve", config, command="serve", ports=(mms, dlms, web))
+
+    def prepare(self, config):
+        """Do what must be done before the gateway starts."""
 
     def wait(self, *, healthy=True):
         end = time.monotonic() + 40

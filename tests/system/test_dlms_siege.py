@@ -35,13 +35,13 @@ HALF_OPEN = encode_aarq(
 class Line:
     """A TCP connection; ``frames`` keeps what was sent."""
 
-    def __init__(self, port, client=1):
-        self.client, self.frames = client, []
+    def __init__(self, port, client=1, sap=SAP):
+        self.client, self.sap, self.frames = client, sap, []
         self.socket = socket.create_connection(("127.0.0.1", port), 10)
 
     def transceive(self, apdu):
         self.frames.append(apdu)
-        self.socket.sendall(wrapper.encode(self.client, SAP, apdu))
+        self.socket.sendall(wrapper.encode(self.client, self.sap, apdu))
         head = self.socket.recv(8, socket.MSG_WAITALL)
         return self.socket.recv(int.from_bytes(head[6:], "big"), socket.MSG_WAITALL)
 

@@ -305,10 +305,13 @@ def test_associations_over_datagrams_are_bounded():
     for sap in range(20, 80):
         port.receive(sap % 7, wrapper.encode(16, sap, NONE_AARQ))
     assert port._pool.used == sum(peer.associations for peer in port._unproven.values()) <= 20
-    # one peer alone that fills it is refused, and drives out nobody
+    # one peer alone that fills it drives out its own oldest
     port = server.datagrams(lambda peer, octets: None)
     replies = [port.receive("greedy", wrapper.encode(16, sap, NONE_AARQ)) for sap in range(20, 80)]
-    assert [ACCEPTED in reply for reply in replies] == [True] * 20 + [False] * 40
+    assert all(ACCEPTED in reply for reply in replies)
+    assert port._pool.used == 20
+    assert port.receive("greedy", wrapper.encode(16, 20, GET_NAME))[8:].hex() == NOT_ALLOWED
+    assert port.receive("greedy", wrapper.encode(16, 79, GET_NAME))[8:12].hex() == "c401c100"
 
 
 # --- selection

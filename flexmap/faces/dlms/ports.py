@@ -26,6 +26,8 @@ from flexmap.lines.terminal import cause, offer_terminal
 from flexmap.model import ConfigurationError
 
 log = Logger(namespace="flexmap.dlms")
+_UDP_TURN = 8192
+"""Octets of datagrams that are answered before others have their turn; Twisted's 256 KiB can be 4000 AARQs."""
 _TCP_SEGMENT = 1460
 """Octets of a TCP segment over Ethernet and IPv4: what class 41 shows as MSS."""
 
@@ -149,6 +151,7 @@ class Ports:
                     self._stops.append(datagrams.close)
                     number = self._numbers[channel]
                     udp: Any = self._reactor.listenUDP(number, datagrams, port.host, 65535)
+                    udp.maxThroughput = _UDP_TURN
                     self._numbers[channel] = int(udp.getHost().port)
                     self._stops.append(udp.stopListening)
             case HdlcPort():
