@@ -18,6 +18,7 @@ Figures = Callable[[], dict[str, float]]
 
 GAUGES = {
     ("dlms", "connections"): ("flexmap_dlms_connections", "TCP connections open now"),
+    ("dlms", "push_waiting"): ("flexmap_dlms_push_waiting", "Notifications that are not delivered yet"),
     ("mms", "clients"): ("flexmap_mms_clients", "Clients connected now"),
     ("mms", "max_clients"): ("flexmap_mms_clients_max", "Clients that the engine holds"),
 }
@@ -30,6 +31,8 @@ COUNTERS = {
     ("dlms", "associations_denied"): ("flexmap_dlms_denied", "SETs and ACTIONs without the right to them"),
     ("dlms", "associations_security_failure"): ("flexmap_dlms_security_failures", "Messages that proved nothing"),
     ("dlms", "associations_protocol_error"): ("flexmap_dlms_protocol_errors", "Messages that are malformed"),
+    ("dlms", "push_sent"): ("flexmap_dlms_push_sent", "Notifications delivered"),
+    ("dlms", "push_lost"): ("flexmap_dlms_push_lost", "Notifications given up: too many waited"),
     ("mms", "restarts"): ("flexmap_mms_restarts", "Restarts of the engine's worker"),
     ("mms", "samples"): ("flexmap_mms_samples", "Samples written into the engine's model"),
     ("mms", "points"): ("flexmap_mms_points", "Points written into the engine's model"),
