@@ -155,6 +155,10 @@ class Coordinator:
         self._active = index
         self._mac.activate_key(index)
 
+    def later(self, delay: float, call: Callable[[], object]) -> None:
+        """Call after so many seconds."""
+        self._scheduler.callLater(delay, call)
+
     def drop_key(self, index: int) -> None:
         """Forget the key not in use."""
         if self._keys.pop(index, None) is not None:

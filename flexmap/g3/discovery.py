@@ -124,8 +124,9 @@ class Discoveries:
             self._counters.discoveries += 1
             now = self._scheduler.seconds()
             wait = self._last_rreq.get(discovery.destination, float("-inf")) + self._pib.rreq_wait - now
+            self._free = max(self._free, now)
             wait = max(wait, self._free - now)
-            self._free = max(now + wait, now) + APART
+            self._free += APART
             if self._router.answering(discovery.destination):
                 # The RREP will show whether the way of its RREQ carries.
                 wait = max(wait, self._pib.rrep_wait + RREP_GRACE)

@@ -13,6 +13,9 @@ import msgspec
 from flexmap.g3.coordinator import Coordinator
 from flexmap.g3.lbp import Parameters
 
+SETTLING = 5.0
+"""Seconds between the last device's answer and the first activation (ours): until the last message of its exchange
+has arrived, with which it takes the key, nobody on the way there may send under it."""
 Step = Callable[[bytes, Callable[[bool], object]], object]
 """Does something with the device of an EUI-64 and calls back whether it succeeded."""
 
@@ -40,9 +43,13 @@ class Rekeying:
         self._to = 1 - coordinator.active_key
         coordinator.add_key(self._to, key)
         give = Parameters(keys=((self._to, key),))
-        self._round(
-            lambda eui64, taken: coordinator.distribute(eui64, give, taken), lambda _took: self._activate()
-        )
+        self._round(lambda eui64, taken: coordinator.distribute(eui64, give, taken), self._settle)
+
+    def _settle(self, took: list[bytes]) -> None:
+        if took:
+            self._coordinator.later(SETTLING, self._activate)
+        else:
+            self._activate()
 
     def _activate(self) -> None:
         # Also devices that were not reached are asked again: those that joined meanwhile hold both keys.

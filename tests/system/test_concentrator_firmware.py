@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 
 import msgspec
+import pytest
 from test_concentrator_line import START, Town
 
 from flexmap.g3.kernel import VirtualTime
@@ -138,8 +139,9 @@ def test_firmware_over_a_losing_line_while_meters_are_read():
     assert sorted(ages)[len(ages) // 2] < 60
 
 
-def test_rekeying_a_real_pan_over_the_shell():
-    town = Town(4)
+@pytest.mark.parametrize("seed", [1, 11])
+def test_rekeying_a_real_pan_over_the_shell(seed):
+    town = Town(4, seed)
     town.run(420)
     host = Host(town)
     key = dict(town.pan._node.manager.keys)
