@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -123,6 +124,7 @@ def demo(
     # Meters of the two sources are not the same ones: each has its own registers, and its own folder.
     folder = state or (default_state() if options.port else state_home() / "demo-model")
     config = configuration.parse(text, folder.absolute() / CONFIG_NAME)
+    check_source(config)
     beside = _concentrator(config, options) if options.port else None
 
     def ready() -> None:
@@ -130,6 +132,21 @@ def demo(
         click.echo(banner(config, beside.said if beside else ()))
 
     run(config, SECRETS, log_level=log_level, json_log=json_log, beside=beside, ready=ready)
+
+
+def check_source(config: Config) -> None:
+    """Raise ConfigurationError if meters of the other source, with other registers, have run in the folder."""
+    try:
+        before = tomllib.loads(config.path.read_text(encoding="utf-8"))
+        kinds = [section["kind"] for section in before["source"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # the folder is new
+    if kinds != [section.__struct_config__.tag for section in config.sources]:
+        raise ConfigurationError(
+            f"holds the registers of other meters, of a source of kind '{', '.join(kinds)}'",
+            where=f"{config.path.parent}: --state",
+            remedy="name another folder, or the --source that has run there",
+        )
 
 
 def _concentrator(config: Config, options: DemoOptions) -> AttachedConcentrator:

@@ -4,6 +4,7 @@ import stat
 
 import pytest
 
+from flexmap.cli.demo import check_source
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
 from flexmap.gateway.demo import CLIENTS, SECRETS, DemoOptions, write_config
@@ -171,3 +172,15 @@ def test_secrets_that_would_not_keep_clients_apart_or_are_no_text(tmp_path, chan
     with pytest.raises(ConfigurationError, match=what) as refused:
         secrets.load(config)
     assert "0c0d0e" not in str(refused.value).lower()
+
+
+def test_a_demos_folder_keeps_to_its_source(tmp_path):
+    """Meters of the other source have other registers: the store would mix them."""
+    path = tmp_path / "demo.toml"
+    model, concentrator = (configuration.parse(demo_text(port=port), path) for port in ("", "pty:shell"))
+    check_source(model)
+    for old, new in ((model, concentrator), (concentrator, model)):
+        path.write_text(demo_text(port="" if old is model else "pty:shell"))
+        check_source(old)
+        with pytest.raises(ConfigurationError, match=r"--state: holds the registers of other meters"):
+            check_source(new)
