@@ -20,7 +20,7 @@ from flexmap.dlms.objects import (
 from flexmap.dlms.profile import AUTHENTICATED, EVERYONE, Role
 from flexmap.dlms.selection import BY_ENTRY, BY_RANGE, OBJECT_SELECTORS, CaptureObject
 
-DATA, REGISTER, EXTENDED_REGISTER, PROFILE_GENERIC, CLOCK = 1, 3, 4, 7, 8
+DATA, REGISTER, EXTENDED_REGISTER, DEMAND_REGISTER, PROFILE_GENERIC, CLOCK = 1, 3, 4, 5, 7, 8
 ASSOCIATION, SAP_ASSIGNMENT, SECURITY_SETUP, DISCONNECT_CONTROL = 15, 17, 64, 70
 
 CLOCK_LN = bytes((0, 0, 1, 0, 0, 255))
@@ -74,9 +74,9 @@ def register(logical_name: bytes, scaler: int, unit: int, *, read: Role = AUTHEN
 
 
 def extended_register(
-    logical_name: bytes, scaler: int, unit: int, *, read: Role = AUTHENTICATED
+    logical_name: bytes, scaler: int, unit: int, *, read: Role = AUTHENTICATED, reset: bool = False
 ) -> ObjectDefinition:
-    """Return an Extended register (class 4). Slots: 2 value, 4 status, 5 capture_time.
+    """Return an Extended register (class 4). Slots: 2 value, 4 status, 5 capture_time. Method, by choice: 1 reset.
 
     A client that takes it for a Register reads its attributes 1 to 3 as such.
     """
@@ -86,7 +86,34 @@ def extended_register(
         Attribute(4, read),
         Attribute(5, read),
     )
-    return ObjectDefinition(EXTENDED_REGISTER, 0, logical_name, attributes)
+    return ObjectDefinition(EXTENDED_REGISTER, 0, logical_name, attributes, (Method(1),) if reset else ())
+
+
+def demand_register(
+    logical_name: bytes,
+    scaler: int,
+    unit: int,
+    *,
+    period: int,
+    number_of_periods: int,
+    read: Role = AUTHENTICATED,
+) -> ObjectDefinition:
+    """Return a Demand register (class 5). Method: 1 reset.
+
+    Slots: 2 current_average_value, 3 last_average_value, 5 status, 6 capture_time, 7 start_time_current.
+    ``period`` in seconds.
+    """
+    attributes = (
+        Attribute(2, read),
+        Attribute(3, read),
+        Attribute(4, read, value=scaler_unit(scaler, unit)),
+        Attribute(5, read),
+        Attribute(6, read),
+        Attribute(7, read),
+        Attribute(8, read, value=axdr.encode("double-long-unsigned", period)),
+        Attribute(9, read, value=axdr.encode("long-unsigned", number_of_periods)),
+    )
+    return ObjectDefinition(DEMAND_REGISTER, 0, logical_name, attributes, (Method(1),))
 
 
 def profile_generic(

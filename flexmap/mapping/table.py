@@ -22,6 +22,14 @@ Each file is one meter type::
     supply = "…"                      # reference on a meter with direction "supply"
     control = "CSWI1.Pos"             # takes commands for the point
 
+    [[demand]]                        # averages of an energy over periods of load profile 1, and their maximum
+    name = "demand-active-import"
+    title = "Active power import, demand"
+    energy = "energy-active-import"
+    obis = "1-0:1.4.0"                # Demand register (class 5)
+    maximum = "1-0:1.6.0"             # Extended register (class 4)
+    periods = 1                       # periods of each average
+
 A channel's file has ``[channel]`` in place of ``[meter-type]``; all its points are Extended registers (class 4),
 so that each has its own status and capture time.
 """
@@ -30,7 +38,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -41,6 +49,7 @@ from flexmap.model import (
     CHANNEL_LIVE,
     Channel,
     ConfigurationError,
+    Demand,
     Kind,
     LocalError,
     MeterType,
@@ -89,9 +98,19 @@ class _Head(msgspec.Struct, forbid_unknown_fields=True):
     product: str
 
 
+class _Demand(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    title: str
+    energy: str
+    obis: str
+    maximum: str
+    periods: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True, rename={"meter_type": "meter-type"}):
     meter_type: _Head
     point: list[dict[str, Any]]
+    demand: list[dict[str, Any]] = []
 
 
 class _ChannelFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -129,6 +148,8 @@ def load(path: Path) -> MeterType:
     builder = _Builder(str(path))
     for number, item in enumerate(file.point, start=1):
         builder.add(number, item)
+    for number, item in enumerate(file.demand, start=1):
+        builder.add_demand(number, item)
     return builder.build(file.meter_type)
 
 
@@ -187,6 +208,7 @@ class _Builder:
         self._points: list[Point] = []
         self._seen: dict[str, str] = {}
         self._ggio: dict[str, int] = {}
+        self._demands: list[Demand] = []
 
     def add(self, number: int, item: dict[str, Any]) -> None:
         self._where = f"{self._file}: point {number} '{item.get('name', '')}'"
@@ -213,6 +235,33 @@ class _Builder:
             )
         )
 
+    def add_demand(self, number: int, item: dict[str, Any]) -> None:
+        self._where = f"{self._file}: demand {number} '{item.get('name', '')}'"
+        try:
+            entry = msgspec.convert(item, type=_Demand)
+        except msgspec.ValidationError as error:
+            raise self._error("entry", str(error)) from None
+        self._once("name", entry.name)
+        energy = next((point for point in self._points if point.name == entry.energy), None)
+        if energy is None or energy.kind is not Kind.ENERGY or energy.unit not in units.POWER_OF:
+            raise self._error("energy", f"'{entry.energy}' is not an energy of this table")
+        names = [
+            self._registers(_Entry(entry.name, entry.title, Kind.ENERGY, code, 4, "double-long-unsigned"))[0].obis
+            for code in (entry.obis, entry.maximum)
+        ]
+        self._demands.append(
+            Demand(
+                name=entry.name,
+                title=entry.title,
+                energy=entry.energy,
+                obis=names[0],
+                maximum=names[1],
+                scaler=energy.scaler,
+                unit=units.POWER_OF[energy.unit],
+                periods=entry.periods,
+            )
+        )
+
     def build(self, head: _Head) -> MeterType:
         return MeterType(
             id=head.id,
@@ -220,6 +269,7 @@ class _Builder:
             product=head.product,
             points=tuple(point for point in self._points if point.kind is not Kind.IDENTITY),
             identity=tuple(point for point in self._points if point.kind is Kind.IDENTITY),
+            demands=tuple(self._demands),
         )
 
     def build_channel(self, head: _Head) -> Channel:

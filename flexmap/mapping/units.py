@@ -31,5 +31,7 @@ UNITS = (
     Unit("Hz", 44, 33, "Hz"),
 )
 
+POWER_OF = {30: 27, 31: 28, 32: 29}
+"""COSEM unit of a power by that of its energy: Wh, VAh, varh."""
 BY_SYMBOL = {unit.symbol: unit for unit in UNITS}
 BY_COSEM = {unit.cosem: unit for unit in UNITS}

@@ -5,6 +5,7 @@ from flexmap.model.meter import Meter, Site
 from flexmap.model.point import (
     CHANNEL_LIVE,
     Channel,
+    Demand,
     Direction,
     Kind,
     MeterType,
@@ -31,6 +32,7 @@ __all__ = [
     "Command",
     "CommandResult",
     "ConfigurationError",
+    "Demand",
     "Direction",
     "Event",
     "EventCode",

@@ -95,6 +95,24 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
         return self.reference
 
 
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """The average of an energy over periods, and its maximum: what a gateway makes of a meter's energy."""
+
+    name: str
+    title: str
+    energy: str
+    """Name of the point whose energy it is."""
+    obis: str
+    """Of the Demand register (class 5): ``A-B:C.D.E.F``."""
+    maximum: str
+    """Of the Extended register (class 4) that holds the maximum."""
+    scaler: int
+    unit: int
+    """COSEM unit code of the power."""
+    periods: int = 1
+    """How many periods of load profile 1 it is taken over; it slides from period to period."""
+
+
 CHANNEL_LIVE = "channel-live"
 """Name of the channel point that says whether the meter can be reached."""
 
@@ -112,6 +130,7 @@ class MeterType(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Constant points; their values stand in the meter, by point name."""
     channel: tuple[Point, ...] = ()
     """Points of the way to the meter, not of the meter: samples of their own carry them, in this order."""
+    demands: tuple[Demand, ...] = ()
 
     @cached_property
     def index(self) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """The store: 1 Hz samples, load profile, events and counters in one SQLite file."""
 
+from flexmap.store.demand import Average, DemandOf, Reset
 from flexmap.store.profile import AmrStatus, LoadProfile, ProfileRow
 from flexmap.store.settings import StoreSettings
 from flexmap.store.store import Store
 
-__all__ = ["AmrStatus", "LoadProfile", "ProfileRow", "Store", "StoreSettings"]
+__all__ = ["AmrStatus", "Average", "DemandOf", "LoadProfile", "ProfileRow", "Reset", "Store", "StoreSettings"]

@@ -37,6 +37,8 @@ class MeterLog:
         self.newest: Sample | None = None
         self.stored_slot = -1
         """The last slot that the file has."""
+        self.revision = 0
+        """Rises when a row of load profile 1 is written."""
         self.resuming = False
         """Whether the next sample in order ends the gap since the last run."""
         self.periods = tuple(

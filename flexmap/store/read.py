@@ -90,6 +90,13 @@ class Reader:
         newest = self._database.execute(f"SELECT max(time) FROM {profile} WHERE meter = ?", (log.row,)).fetchone()
         return None if row[0] is None else (row[0], newest[0])
 
+    def profile_before(self, log: MeterLog, profile: LoadProfile, time: int) -> int | None:
+        """Return the time of the last row before a time; None if there is none."""
+        (found,) = self._database.execute(
+            f"SELECT max(time) FROM {profile} WHERE meter = ? AND time < ?", (log.row, time)
+        ).fetchone()
+        return found if found is None else int(found)
+
     def profile_status(self, log: MeterLog, profile: LoadProfile, after: int, upto: int) -> tuple[int, int]:
         """Return how many rows there are with after < time ≤ upto, and the status bits that any of them has."""
         statuses = self._database.execute(

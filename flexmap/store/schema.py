@@ -10,7 +10,7 @@ from typing import IO
 
 from flexmap.model import ConfigurationError
 
-VERSION = 2
+VERSION = 3
 """``PRAGMA user_version``: version of the tables below."""
 APPLICATION = 0x464C_584D
 """``PRAGMA application_id``: ``FLXM``."""
@@ -47,7 +47,19 @@ CREATE TABLE profile_2 (
   layout INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, time)
 ) WITHOUT ROWID;
 """
-_STEPS = (_TABLES, _TABLES_2)
+_TABLES_3 = """
+-- Demand registers: when (s) they were last reset, and the energy register then.
+CREATE TABLE demand_reset (
+  meter INTEGER NOT NULL, name TEXT NOT NULL, time INTEGER NOT NULL, energy INTEGER NOT NULL,
+  PRIMARY KEY (meter, name)
+) WITHOUT ROWID;
+-- Ends of billing periods: time in ms, data a msgpack array of values in the order of the layout's names.
+CREATE TABLE billing (
+  meter INTEGER NOT NULL, time INTEGER NOT NULL, status INTEGER NOT NULL, clock_status INTEGER NOT NULL,
+  layout INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, time)
+) WITHOUT ROWID;
+"""
+_STEPS = (_TABLES, _TABLES_2, _TABLES_3)
 """What makes version n + 1 of version n."""
 
 

@@ -28,8 +28,11 @@ from flexmap.model import (
     MeterType,
     Sample,
     Site,
+    Value,
+    quality,
 )
 from flexmap.store.daily import DailyRows
+from flexmap.store.demand import Reset
 from flexmap.store.meterlog import MeterLog, slot_of
 from flexmap.store.pack import pack
 from flexmap.store.periods import PeriodLog
@@ -196,6 +199,10 @@ class Store:
         """Iterate over profile rows by number: from 1, the oldest, to ``last`` with it; 0 is the newest."""
         return self._reader.profile_entries(self._written(meter), profile, first, last)
 
+    def profile_before(self, meter: str, time: int) -> int | None:
+        """Return the time (ms) of the last row of load profile 1 before a time."""
+        return self._reader.profile_before(self._written(meter), LoadProfile.FIRST, time)
+
     def daily(self, meter: str) -> DailyRows:
         """Return the daily profile of a meter."""
         return DailyRows(self._reader, self._written(meter), self.settings)
@@ -215,6 +222,39 @@ class Store:
     def event_entries(self, meter: str, event_log: EventLog | None, first: int, last: int) -> Iterator[Event]:
         """Iterate over events by number: from 1, the oldest, to ``last`` with it; 0 is the newest."""
         return self._reader.event_entries(self._written(meter), event_log, first, last)
+
+    # Demand
+
+    def newest(self, meter: str) -> Sample | None:
+        """Return the newest sample of a meter."""
+        return self._log_of(meter).newest
+
+    def value_of(self, sample: Sample, point: str) -> Value:
+        """Return a point's value in a sample of its meter; None if it was not valid."""
+        place = self._log_of(sample.meter).points.index(point)
+        valid = quality.validity(sample.quality[place]) != quality.INVALID
+        return sample.values[place] if valid else None
+
+    def revision(self, meter: str) -> int:
+        """Return a number that rises when load profile 1 of the meter changes."""
+        return self._written(meter).revision
+
+    def reset_of(self, meter: str, name: str) -> Reset | None:
+        """Return when a demand was last reset."""
+        row = self._database.execute(
+            "SELECT time, energy FROM demand_reset WHERE meter = ? AND name = ?", (self._log_of(meter).row, name)
+        ).fetchone()
+        return None if row is None else Reset(*row)
+
+    def keep_reset(self, meter: str, name: str, reset: Reset) -> bool:
+        """Keep when a demand was reset; return whether it is in the file."""
+        values = (self._log_of(meter).row, name, reset.time, reset.energy)
+        try:
+            self._database.execute("INSERT OR REPLACE INTO demand_reset VALUES (?, ?, ?, ?)", values)
+        except sqlite3.Error as error:
+            _log.error("{meter}: the reset of {name} is not kept: {error}", meter=meter, name=name, error=error)
+            return False
+        return True
 
     # Counters
 
@@ -469,6 +509,7 @@ class Store:
 
     def _write_row(self, log: MeterLog, period: PeriodLog, row: ProfileRow | None) -> None:
         table = period.profile
+        log.revision += period.profile is LoadProfile.FIRST
         if row is not None:
             self._database.execute(
                 f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"

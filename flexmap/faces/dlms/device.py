@@ -27,6 +27,7 @@ from flexmap.faces.dlms.objects import (
 )
 from flexmap.faces.dlms.ports import PortObject
 from flexmap.faces.dlms.security_log import security_log_objects
+from flexmap.faces.dlms.status import status_value
 from flexmap.faces.interface import OnCommand
 from flexmap.mapping.zone import Zone
 from flexmap.model import (
@@ -48,16 +49,6 @@ FIRMWARE_LN = obis.parse("0-0:0.2.0")
 
 log = Logger(namespace="flexmap.dlms")
 _command_ids = count(1)
-_STATUS: dict[int, bytes] = {}
-
-
-def status_value(value_quality: int) -> bytes:
-    """Return the status attribute: the 13-bit quality of IEC 61850-7-3 as a bit-string."""
-    encoded = _STATUS.get(value_quality)
-    if encoded is None:
-        bits = f"{int.from_bytes(quality.to_bits(value_quality), 'big'):016b}"[: quality.WIDTH]
-        encoded = _STATUS[value_quality] = axdr.encode("bit-string", bits)
-    return encoded
 
 
 class MeterDevice(LogicalDevice):

@@ -20,6 +20,7 @@ from flexmap.dlms.server import Server
 from flexmap.dlms.setup import Forgetful, Keystore
 from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.counters import StoredCounters
+from flexmap.faces.dlms.demand import demand_objects
 from flexmap.faces.dlms.device import MeterDevice, management_device
 from flexmap.faces.dlms.images import ImageTransfer
 from flexmap.faces.dlms.live import LiveObject
@@ -96,6 +97,7 @@ class DlmsFace:
             buffers = make_buffers(store, meter, objects[meter.type])
             device = MeterDevice(meter, objects[meter.type], buffers, on_command)
             self._meters[meter.id] = device
+            device.serve(demand_objects(store, meter.id, site.type_of(meter), objects[meter.type].local))
             if updates is not None and live[meter.type]:
                 made = update_objects(meter.id, device, updates, reactor)
                 self._images[meter.id] = made.images

@@ -10,6 +10,7 @@ from flexmap.dlms import axdr, classes
 from flexmap.dlms.class_names import CHOICE, CLASSES
 from flexmap.dlms.objects import Attribute, Method, ObjectDefinition, Schema
 from flexmap.dlms.profile import Role
+from flexmap.faces.dlms.demand import TYPE as DEMAND_TYPE
 from flexmap.faces.dlms.device import FIRMWARE_LN
 from flexmap.mapping import cdc
 from flexmap.model import Direction, MeterType, Part, Point, obis
@@ -39,7 +40,7 @@ class ListedObject(msgspec.Struct, frozen=True):
     class_name: str
     version: int
     title: str
-    """The point's title where the object is a point's."""
+    """The title of the point or the demand whose object it is."""
     iec61850: str
     """Data object of the point."""
     attributes: tuple[ListedItem, ...]
@@ -51,7 +52,14 @@ def listing(
 ) -> list[ListedObject]:
     """Return the objects of a schema, those of points with their names in the logical device ``ld``."""
     named = _points(meter_type) if meter_type is not None else {}
-    return [_object(each, named, direction, f"{ld}/" if ld else "") for each in schema.objects]
+    found = [_object(each, named, direction, f"{ld}/" if ld else "") for each in schema.objects]
+    titles = {} if meter_type is None else _demand_titles(meter_type)
+    return [msgspec.structs.replace(each, title=titles.get(each.obis, each.title)) for each in found]
+
+
+def _demand_titles(meter_type: MeterType) -> dict[str, str]:
+    titles = {demand.obis: demand.title for demand in meter_type.demands}
+    return titles | {demand.maximum: f"{demand.title}, maximum" for demand in meter_type.demands}
 
 
 _Named = dict[tuple[int, str], dict[int, tuple[Point, Part]]]
@@ -102,16 +110,17 @@ def _attribute(
     elif isinstance(attribute.value, bytes) and attribute.value != axdr.NULL:
         kind = axdr.Tag(attribute.value[0]).name.lower().replace("_", "-")
     elif kind == CHOICE:
-        kind = _type(class_id, definition.logical_name)
+        kind = _type(class_id, definition.logical_name, attribute.index)
     reference = _reference(class_id, attribute.index, points, direction)
     return ListedItem(attribute.index, name, kind, _users(attribute), f"{prefix}{reference}" if reference else "")
 
 
-def _type(class_id: int, logical_name: bytes) -> str:
+def _type(class_id: int, logical_name: bytes, index: int) -> str:
     """Return the type of an attribute whose class leaves a choice, where no point says it."""
     if class_id == classes.DATA:
         return "octet-string" if logical_name in (classes.LOGICAL_DEVICE_NAME_LN, FIRMWARE_LN) else "unsigned"
-    return "bit-string"  # status, a quality
+    status = {classes.EXTENDED_REGISTER: 4, classes.DEMAND_REGISTER: 5}[class_id]
+    return "bit-string" if index == status else DEMAND_TYPE
 
 
 _BESIDE = {3: "units", 4: "q", 5: "t"}
