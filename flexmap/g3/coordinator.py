@@ -19,6 +19,8 @@ from flexmap.g3.pan import AccessList, Counters, PanState, Psks, Registered, Reg
 from flexmap.model.error import LocalError
 
 _MESSAGE_2, _MESSAGE_4, _OUTCOME = 1, 3, -1
+MOST_WAITING = 1024
+"""Devices whose JOINING waits; anybody can send one, of any EUI-64."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -234,9 +236,6 @@ class Coordinator:
         psk = self._psks.find(eui64)
         if refusal is None and psk is None:
             refusal = "declined_no_psk"
-        short = None if refusal else self.registry.promise(eui64)
-        if refusal is None and short is None:
-            refusal = "declined_full"
         if refusal is not None or psk is None:
             self.counters.count(refusal or "declined_no_psk")
             self._send(via, Message(Kind.DECLINE, eui64))
@@ -249,7 +248,14 @@ class Coordinator:
         if not self._free():
             self.counters.count("postponed")
             self._waiting.pop(eui64, None)
+            if len(self._waiting) >= MOST_WAITING:
+                del self._waiting[next(iter(self._waiting))]
             self._waiting[eui64] = via, self._scheduler.seconds()
+            return
+        short = self.registry.promise(eui64)
+        if short is None:
+            self.counters.count("declined_full")
+            self._send(via, Message(Kind.DECLINE, eui64))
             return
         parameters = Parameters(short, tuple(sorted(self._keys.items())), self._active)
         session = _Session(eui64, via, _MESSAGE_2, parameters)

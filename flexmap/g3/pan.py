@@ -10,6 +10,8 @@ FIRST_SHORT_ADDRESS = 0x0001  # 0x0000 is the coordinator
 LAST_SHORT_ADDRESS = (
     0x7FFF  # above: multicast (mesh final 0x8001) and broadcast (RFC 4944 clause 12, confidence A)
 )
+MOST_PROMISED = 256
+"""Devices that have begun to join, and whose short addresses are kept for them: the last ones."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -142,7 +144,10 @@ class Registry:
         if known is not None:
             return known.short_address
         if eui64 in self._promised:
+            self._promised[eui64] = self._promised.pop(eui64)  # the last one now
             return self._promised[eui64]
+        if len(self._promised) >= MOST_PROMISED:
+            del self._promised[next(iter(self._promised))]
         taken = (
             self._spent.union(self._by_short, self._promised.values()) if self._next > LAST_SHORT_ADDRESS else None
         )

@@ -8,10 +8,11 @@ from g3_lbp_net import HOP, PAN, PSK, Net, eui
 from flexmap.g3 import bootstrap
 from flexmap.g3.agent import HOLD
 from flexmap.g3.bootstrap import State
+from flexmap.g3.coordinator import MOST_WAITING
 from flexmap.g3.coordinator import Settings as CoordinatorSettings
 from flexmap.g3.interface import Beacon, MacStatus
 from flexmap.g3.lbp import Kind, Message, Parameters
-from flexmap.g3.pan import AccessList, Psks, Registered, Registry
+from flexmap.g3.pan import LAST_SHORT_ADDRESS, AccessList, Psks, Registered, Registry
 from flexmap.g3.rekey import Rekeying
 from flexmap.model.error import ConfigurationError, LocalError
 
@@ -475,3 +476,25 @@ def test_of_two_exchanges_the_one_that_fails_leaves_the_other():
     coordinator._joining(eui(1), 9)
     coordinator._forget(eui(1), "removed")
     assert coordinator._sessions == coordinator._rivals == {}
+
+
+def test_a_flood_of_joinings_uses_up_neither_the_short_addresses_nor_the_memory():
+    """A JOINING is plain: whoever is on the line can send one of any EUI-64, and has nothing to prove yet."""
+    net = Net([(0, 1, 100)])
+    net.coordinator.start(PAN)
+    for number in range(LAST_SHORT_ADDRESS + 100):
+        forged = eui(100_000 + number)
+        net.coordinator.lbp_message(forged, Message(Kind.JOINING, forged).encode(), secured=False)
+    assert len(net.coordinator._waiting) == MOST_WAITING
+    net.run(200)
+    net.devices[1].start()
+    net.run(60)
+    assert net.joined() == [1]
+
+
+def test_promises_are_kept_for_those_who_began_last():
+    registry = Registry()
+    first = [registry.promise(eui(number)) for number in range(3)]
+    for number in range(3, LAST_SHORT_ADDRESS + 100):
+        assert registry.promise(eui(number)) is not None
+        assert registry.promise(eui(1)) == first[1]
