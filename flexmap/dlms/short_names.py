@@ -28,7 +28,7 @@ _SAP_BASE, _NAME_BASE = 0xFD00, 0xFE00
 _DEVICE_NAME = bytes((0, 0, 42, 0, 0, 255))
 _SECURITY_SETUP = bytes((0, 0, 43, 0, 0, 255))
 _FIRST, _STEP = 0x0100, 8
-_METHODS = {3: 0x28, 4: 0x38, 7: 0x58, 8: 0x60, 17: 0x20, 40: 0x38, 64: 0x30, 70: 0x20}
+_METHODS = {3: 0x28, 4: 0x38, 7: 0x58, 8: 0x60, 9: 0x20, 17: 0x20, 18: 0x40, 40: 0x38, 64: 0x30, 70: 0x20}
 """Offset of the first method, of the classes that have any here."""
 
 CHANGE_SECRET, REPLY_TO_HLS = BASE + 0x40, BASE + 0x58

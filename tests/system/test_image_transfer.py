@@ -268,3 +268,34 @@ def test_activation_by_script_and_by_schedule_also_when_flexmap_stood_still_then
     assert session.execute(SCRIPTS, 1) == SUCCESS
     assert [town.model(each).firmware.versions[Binary.PLC] for each in (one, two)] == [4, 4]
     assert town.site.concentrator.core.shelf.names() == []
+
+
+def test_the_concentrator_is_killed_in_the_middle_and_again_before_the_activation(town):
+    meter, image = town.meter(1), random.Random(12).randbytes(40_000)
+    session = town.associate(meter)
+    assert session.initiate(identifier(image), len(image)) == SUCCESS
+    session.blocks(image)
+    assert session.verify() == TEMPORARY_FAILURE
+    town.site.run(12)
+    (transfer,) = town.site.concentrator.core.updates
+    assert transfer.state == "sending"
+    assert 0 < transfer.offset < len(image)
+    town.site.kill_concentrator()
+    town.site.run(40)
+    assert session.read(6) == VERIFYING
+    town.site.start_concentrator()
+    town.wait(6, VERIFIED, 1200)
+    town.site.kill_concentrator()
+    town.site.run(10)
+    assert session.activate() == TEMPORARY_FAILURE
+    town.site.run(30)
+    assert session.read(6) == ACTIVATING
+    town.site.start_concentrator()
+    # The simulated meters ended with the concentrator's process, and with them what lay in their SPI flash.
+    town.wait(6, ACTIVATION_FAILED, 900)
+    assert town.model(meter).firmware.versions[Binary.NON_LEGAL] == 1
+    assert session.initiate(identifier(image), len(image)) == SUCCESS
+    session.blocks(image)
+    assert session.activate() == TEMPORARY_FAILURE
+    town.wait(6, ACTIVE, 900)
+    assert town.model(meter).firmware.versions[Binary.NON_LEGAL] == 2
