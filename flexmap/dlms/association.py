@@ -337,9 +337,22 @@ class Association:
     def close(self) -> None:
         """Forget what is under way, and record the client's counter."""
         self._services.close()
-        self._transfer = None
+        # Nothing of it refers to itself any more: floods of associations leave no work for the garbage collector.
+        self._services.deliver = self._services.denied = _nobody
+        self._services.hls = None
+        self._services.beyond = self.handle = _closed
+        self._transfer = self._late = None
         if self._protection is not None:
             self._protection.record()
+
+
+def _closed(apdu: bytes) -> bytes:
+    del apdu
+    return _NOT_ALLOWED
+
+
+def _nobody(_: object) -> None:
+    """Take what nobody waits for any more."""
 
 
 def _unconfirmed(apdu: bytes) -> bool:

@@ -3,6 +3,7 @@ neither the honest clients' delays nor the server's memory grow.
 """
 
 import contextlib
+import multiprocessing
 import os
 import re
 import socket
@@ -127,7 +128,7 @@ def flood(site, done, sent, octets):
             peer.settimeout(1)
             while not done.is_set():
                 peer.sendall(octets)
-                sent.append(len(octets))
+                sent.value += len(octets)
                 assert peer.recv(1 << 20)
 
 
@@ -137,7 +138,7 @@ def flood_hdlc(site, done, sent, octets):
             peer.settimeout(1)
             for _ in range(20):
                 peer.sendall(octets)
-                sent.append(len(octets))
+                sent.value += len(octets)
                 assert peer.recv(1 << 20)
 
 
@@ -148,7 +149,7 @@ def flood_datagrams(site, done, sent, octets):
                 peer = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
                 for each in octets:
                     peer.sendto(each, ("127.0.0.1", site.gateway.dlms))
-                    sent.append(len(each))
+                    sent.value += len(each)
             done.wait(0.05)
 
 
@@ -214,7 +215,8 @@ def test_every_attack_is_refused_and_logged_and_honest_clients_notice_nothing(si
     assert b"/FMX5\\2flexmap" in optical(site)
     singles = [len(each.delays) for each in honest]
 
-    done, sent = threading.Event(), [[] for _ in range(5)]
+    fork = multiprocessing.get_context("fork")  # attackers have processors of their own, as far as there are any
+    done, sent = fork.Event(), [fork.Value("q") for _ in range(5)]
     datagrams = [
         frame(PUBLIC, PUBLIC_AARQ),
         frame(READER, aarq(Mechanism.HLS_GMAC)),
@@ -222,7 +224,7 @@ def test_every_attack_is_refused_and_logged_and_honest_clients_notice_nothing(si
         b"junk",
     ]
     threads = [
-        threading.Thread(target=attack, args=(site, done, counted, octets), daemon=True)
+        fork.Process(target=attack, args=(site, done, counted, octets), daemon=True)
         for attack, counted, octets in zip(
             (flood, flood, flood, flood_hdlc, flood_datagrams),
             sent,
@@ -255,10 +257,10 @@ def test_every_attack_is_refused_and_logged_and_honest_clients_notice_nothing(si
         assert len(flooded) > 50
         # The attackers share this process, and the machine, with the honest clients.
         assert statistics.median(flooded) < 0.1
-        assert p99 < 1
-    rows.append(f"floods sent {[sum(each) for each in sent]} octets; memory grew by {grown / 1e6:.1f} MB")
+        assert p99 < 0.5
+    rows.append(f"floods sent {[each.value for each in sent]} octets; memory grew by {grown / 1e6:.1f} MB")
     print("\n".join(rows))
-    assert all(sum(each) > 10_000 for each in sent)
+    assert all(each.value > 10_000 for each in sent)
     assert grown < 40_000_000
     assert "Traceback" not in site.gateway.text()
     assert {46, 49, 50} <= security_codes(site)

@@ -1,5 +1,7 @@
 """What somebody who knows the protocol tries beyond its messages: guesses, replays over restarts, misused keys."""
 
+import gc
+
 import pytest
 from dlms_secure import SECRET, Party, keys_of, profile_of, public_of
 from dlms_toy import BREAKER, CLIENT_TITLE, ENERGY, NOTE, SAP, SERIAL, TITLE, toy_server
@@ -339,3 +341,21 @@ def test_a_set_or_action_without_the_right_to_it_is_reported(request_):
     assert connection.receive(frame(client, octets))[8:].hex().startswith(answer)
     assert note_of(device) == b""
     assert [(event.kind, event.reason) for event in events] == [(EventKind.DENIED, text)]
+
+
+@pytest.mark.parametrize("mechanism", [Mechanism.NONE, Mechanism.HLS_MD5])
+def test_associations_that_end_leave_nothing_to_the_garbage_collector(mechanism):
+    """It would hold up all clients for a tenth of a second, again and again, while somebody opens thousands."""
+    client = profile_of(mechanism, 0)
+    server, _, _ = secure_server([client])
+    connection = server.connection(lambda _: None)
+    half_open(connection, client)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(50):
+            half_open(connection, client)
+        connection.close()
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
