@@ -5,6 +5,7 @@ The concentrator and the meter remember how far they are, so nothing is begun an
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,8 @@ class Updates:
 
     async def _send(self, link: Link, work: _Work, name: str) -> None:
         octets = _octets(work.order)
-        if not octets:
-            self._end(work, FirmwareStage.FAILED, "the image is gone")
+        if hashlib.sha256(octets).digest() != work.image.digest:
+            self._end(work, FirmwareStage.FAILED, "the image is damaged, or gone")
             return
         image = work.image
         update = host.Update(work.name, image.binary, image.version, octets)
