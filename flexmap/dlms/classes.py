@@ -123,11 +123,12 @@ def profile_generic(
     capture_period: int,
     entries: int,
     read: Role = AUTHENTICATED,
+    capture: bool = False,
 ) -> ObjectDefinition:
     """Return a Profile generic (class 7), oldest row first. Slots: 2 buffer (a RowSource), 7 entries_in_use.
 
     ``capture_period`` in seconds, 0 for an event log; ``entries`` the most rows kept. Sort method FIFO, so without
-    a sort object.
+    a sort object. Method, by choice: 2 capture.
     """
     attributes = (
         Attribute(2, read, selectors=(BY_RANGE, BY_ENTRY)),
@@ -138,7 +139,7 @@ def profile_generic(
         Attribute(7, read),
         Attribute(8, read, value=axdr.encode("double-long-unsigned", entries)),
     )
-    return ObjectDefinition(PROFILE_GENERIC, 1, logical_name, attributes)
+    return ObjectDefinition(PROFILE_GENERIC, 1, logical_name, attributes, (Method(2),) if capture else ())
 
 
 def clock(

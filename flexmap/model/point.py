@@ -112,6 +112,11 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     periods: int = 1
     """How many periods of load profile 1 it is taken over; it slides from period to period."""
 
+    @property
+    def maximum_name(self) -> str:
+        """What the maximum's reset is kept under."""
+        return f"{self.name}-maximum"
+
 
 CHANNEL_LIVE = "channel-live"
 """Name of the channel point that says whether the meter can be reached."""

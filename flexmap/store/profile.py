@@ -32,6 +32,8 @@ class LoadProfile(enum.StrEnum):
     """Load profile 1, quarters of an hour."""
     SECOND = "profile_2"
     """Load profile 2, minutes."""
+    BILLING = "billing"
+    """Ends of billing periods: a row when one is asked for."""
 
 
 class ProfileRow(msgspec.Struct, frozen=True, array_like=True):

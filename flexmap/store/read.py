@@ -110,9 +110,17 @@ class Reader:
         return count, bits
 
     def profile_rows(
-        self, log: MeterLog, profile: LoadProfile, start: int | None, end: int | None, most: int = _ALWAYS
+        self,
+        log: MeterLog,
+        profile: LoadProfile,
+        start: int | None,
+        end: int | None,
+        *,
+        most: int = _ALWAYS,
+        names: Sequence[str] | None = None,
     ) -> Iterator[ProfileRow]:
-        """Iterate over profile rows, ``most`` of them at most."""
+        """Iterate over profile rows, ``most`` of them at most; values in the order of ``names``."""
+        wanted = log.profile_points if names is None else names
         after, upto = _span(start, end)
         while most > 0:
             rows = self._database.execute(
@@ -121,21 +129,28 @@ class Reader:
                 (log.row, after, upto, min(_ROWS, most)),
             ).fetchall()
             for time, status, clock_status, layout, data in rows:
-                values = _fit(self._names(layout), log.profile_points, msgspec.msgpack.decode(data), None)
+                values = _fit(self._names(layout), wanted, msgspec.msgpack.decode(data), None)
                 yield ProfileRow(log.meter, time, status, clock_status, values)
             if len(rows) < _ROWS:
                 return
             most -= len(rows)
             after = rows[-1][0] + 1
 
-    def profile_entries(self, log: MeterLog, profile: LoadProfile, first: int, last: int) -> Iterator[ProfileRow]:
+    def profile_entries(
+        self,
+        log: MeterLog,
+        profile: LoadProfile,
+        first: int,
+        last: int,
+        names: Sequence[str] | None = None,
+    ) -> Iterator[ProfileRow]:
         """Iterate over profile rows by number."""
         most = last - first + 1 if last else _ALWAYS
         row = self._database.execute(
             f"SELECT time FROM {profile} WHERE meter = ? ORDER BY time LIMIT 1 OFFSET ?",
             (log.row, max(first, 1) - 1),
         ).fetchone()
-        return self.profile_rows(log, profile, row[0], None, most) if row else iter(())
+        return self.profile_rows(log, profile, row[0], None, most=most, names=names) if row else iter(())
 
     def event_count(self, log: MeterLog, event_log: EventLog | None, start: int | None, end: int | None) -> int:
         """Count events."""

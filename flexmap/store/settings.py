@@ -37,5 +37,9 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def days(self) -> dict[LoadProfile, float]:
-        """Days for which each profile is kept."""
-        return {LoadProfile.FIRST: self.profile_days, LoadProfile.SECOND: self.profile_2_days}
+        """Days for which each profile is kept; 0: for ever."""
+        return {
+            LoadProfile.FIRST: self.profile_days,
+            LoadProfile.SECOND: self.profile_2_days,
+            LoadProfile.BILLING: 0.0,
+        }

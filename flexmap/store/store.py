@@ -256,6 +256,36 @@ class Store:
             return False
         return True
 
+    # Billing
+
+    def keep_billing(self, row: ProfileRow, names: Sequence[str]) -> bool:
+        """Keep the end of a billing period, one for each time stamp; return whether it is in the file."""
+        log = self._log_of(row.meter)
+        data = msgspec.msgpack.encode(row.values)
+        try:
+            self._database.execute(
+                "INSERT OR IGNORE INTO billing VALUES (?, ?, ?, ?, ?, ?)",
+                (log.row, row.time, row.status, row.clock_status, self._layout(tuple(names)), data),
+            )
+        except sqlite3.Error as error:
+            _log.error("{meter}: the end of a billing period is not kept: {error}", meter=row.meter, error=error)
+            return False
+        return True
+
+    def billing_count(self, meter: str, start: int | None, end: int | None) -> int:
+        """Return how many billing periods have ended with start ≤ time ≤ end (ms)."""
+        return self._reader.profile_count(self._log_of(meter), LoadProfile.BILLING, start, end)
+
+    def billing_rows(
+        self, meter: str, names: Sequence[str], start: int | None, end: int | None
+    ) -> Iterator[ProfileRow]:
+        """Iterate over the ends of billing periods, oldest first; values in the order of ``names``."""
+        return self._reader.profile_rows(self._log_of(meter), LoadProfile.BILLING, start, end, names=names)
+
+    def billing_entries(self, meter: str, names: Sequence[str], first: int, last: int) -> Iterator[ProfileRow]:
+        """Iterate over them by number: from 1, the oldest, to ``last`` with it; 0 is the newest."""
+        return self._reader.profile_entries(self._log_of(meter), LoadProfile.BILLING, first, last, names)
+
     # Counters
 
     def counter(self, name: str) -> int:

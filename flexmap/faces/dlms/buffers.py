@@ -41,7 +41,7 @@ def make_buffers(store: Store, meter: Meter, objects: MeterObjects) -> dict[byte
     return buffers
 
 
-class _Buffer(Generic[Row]):
+class Buffer(Generic[Row]):
     """A RowSource from functions that count rows, give those of a period and give those by number."""
 
     def __init__(
@@ -62,6 +62,7 @@ class _Buffer(Generic[Row]):
         self._local = local
 
     def select(self, selection: Selection | None) -> Rows:
+        """Return the chosen rows (implements flexmap.dlms.objects.RowSource)."""
         if isinstance(selection, EntrySelection):
             return self._entries(selection)
         start, end, columns = None, None, range(len(self._columns))
@@ -102,7 +103,7 @@ class _Buffer(Generic[Row]):
         raise SelectionError("a column that is not captured")
 
 
-class _Profile(_Buffer[ProfileRow]):
+class _Profile(Buffer[ProfileRow]):
     """The buffer of one of the PROFILES."""
 
     def __init__(self, profile: ProfileObject, store: Store, meter: str, objects: MeterObjects) -> None:
@@ -132,7 +133,7 @@ class _Profile(_Buffer[ProfileRow]):
         return [
             self._local.value(row.time, row.clock_status),
             _UNSIGNED(self._status(row)),
-            *(_cell(encoder, value) for encoder, value in zip(self._encoders, row.values, strict=True)),
+            *(cell(encoder, value) for encoder, value in zip(self._encoders, row.values, strict=True)),
         ]
 
     def _status(self, row: ProfileRow) -> int:
@@ -144,7 +145,8 @@ class _Profile(_Buffer[ProfileRow]):
         return row.status & ~AmrStatus.DAYLIGHT_SAVING | daylight
 
 
-def _cell(encoder: Callable[[Value], bytes], value: Value) -> bytes:
+def cell(encoder: Callable[[Value], bytes], value: Value) -> bytes:
+    """Return a register's value in a row; null-data where it is missing."""
     if value is None:
         return axdr.NULL
     try:
@@ -159,7 +161,7 @@ def event_rows(store: Store, meter: str, event_log: EventLog, local: LocalTime) 
     def encode(event: Event) -> list[bytes]:
         return [local.value(event.time), _UNSIGNED(event.code)]
 
-    return _Buffer(
+    return Buffer(
         event_columns(event_log),
         encode,
         lambda start, end: store.event_count(meter, event_log, start, end),

@@ -37,7 +37,7 @@ def demand_objects(
             continue
         parts = [
             DemandOf(store, meter, demand.energy, name, demand.periods)
-            for name in (demand.name, f"{demand.name}-maximum")
+            for name in (demand.name, demand.maximum_name)
         ]
         found.append(DemandRegister(demand, parts[0], local))
         found.append(MaximumDemand(demand, parts[1], local))

@@ -18,6 +18,7 @@ from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind
 from flexmap.dlms.push_setup import push_setup
 from flexmap.dlms.server import Server
 from flexmap.dlms.setup import Forgetful, Keystore
+from flexmap.faces.dlms.billing import billing_objects
 from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.faces.dlms.demand import demand_objects
@@ -98,6 +99,10 @@ class DlmsFace:
             device = MeterDevice(meter, objects[meter.type], buffers, on_command)
             self._meters[meter.id] = device
             device.serve(demand_objects(store, meter.id, site.type_of(meter), objects[meter.type].local))
+            keeper = settings.keeper if updates is None else updates.files
+            billing = billing_objects(store, meter, objects[meter.type], device, keeper=keeper, reactor=reactor)
+            self._live += billing
+            device.serve(billing)
             if updates is not None and live[meter.type]:
                 made = update_objects(meter.id, device, updates, reactor)
                 self._images[meter.id] = made.images

@@ -11,6 +11,7 @@ from flexmap.dlms import axdr, classes
 from flexmap.dlms.objects import ObjectDefinition, Schema
 from flexmap.dlms.profile import EVERYONE
 from flexmap.dlms.selection import CaptureObject
+from flexmap.faces.dlms.billing_definitions import billing_definitions
 from flexmap.faces.dlms.demand import demand_definitions
 from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.mapping import value as values
@@ -177,7 +178,12 @@ def _definitions(
     for point in meter_type.served:
         for register in point.registers:
             named.setdefault((register.class_id, register.obis), _definition(point, register))
-    return [*found, *named.values(), *demand_definitions(meter_type, PROFILE.period)]
+    return [
+        *found,
+        *named.values(),
+        *demand_definitions(meter_type, PROFILE.period),
+        *billing_definitions(meter_type, (CLOCK_COLUMN, *captured)),
+    ]
 
 
 def _definition(point: Point, register: Register) -> ObjectDefinition:

@@ -17,8 +17,9 @@ from flexmap.dlms.objects import ActionReply, ObjectDefinition, Pending, SlotVal
 from flexmap.dlms.profile import ClientProfile, Role
 from flexmap.dlms.schedule import Execution, decode_executions, following
 from flexmap.dlms.scripts import ScriptAction, Scripts, Service
+from flexmap.faces.dlms.pushing import Keeper
+from flexmap.mapping.zone import UTC, Zone
 from flexmap.model import LocalError, obis
-from flexmap.store.files import MeterFiles
 
 log = Logger(namespace="flexmap.dlms")
 
@@ -113,30 +114,44 @@ class _Kept(msgspec.Struct, frozen=True):
 class ActionSchedule:
     """Class 22 (implements flexmap.faces.dlms.live.LiveObject): executes a script of a table.
 
-    What was due while flexmap stood still is made up for, once. ``clock`` is a reactor; times are UTC.
+    What was due while flexmap stood still is made up for, once. ``clock`` is a reactor, times are local ones.
     """
 
     def __init__(
-        self, meter: str, logical_name: bytes, script: tuple[ScriptTable, int], files: MeterFiles, clock: Any
+        self,
+        meter: str,
+        logical_name: bytes,
+        script: tuple[ScriptTable, int],
+        keeper: Keeper | None,
+        clock: Any,
+        *,
+        zone: Zone = UTC,
+        default: tuple[Execution, ...] = (),
     ) -> None:
-        """Set up; raises LocalError if what was kept cannot be read."""
+        """Set up; raises LocalError if what was kept cannot be read.
+
+        Without ``keeper`` what head-ends write is forgotten at the end. ``default`` holds until they write.
+        """
         self._meter = meter
         self._table, self._script = script
         table_name = self._table.definition.logical_name
         self.definition: ObjectDefinition = scripts.single_action_schedule(logical_name, table_name, self._script)
-        self._files = files
+        self._keeper = keeper
+        self._zone = zone
         self._file = f"schedule-{logical_name.hex()}"
         self._clock = clock
         self._call: Any = None
         self._client = ClientProfile(sap=0, name=f"schedule {obis.text(logical_name)}", role=Role.MANAGEMENT)
-        octets = files.read(meter, self._file)
+        octets = None if keeper is None else keeper.read(meter, self._file)
         try:
-            self._state = msgspec.msgpack.decode(octets, type=_Kept) if octets else _Kept()
+            self._state = msgspec.msgpack.decode(octets, type=_Kept) if octets else _Kept(default)
         except msgspec.DecodeError as error:
             raise LocalError(f"{self._file} of {meter} is damaged: {error}") from None
 
     def begin(self) -> None:
         """Follow the schedule."""
+        if self._state.executions and not self._state.since:
+            self._keep(_Kept(self._state.executions, int(self._clock.seconds())))
         self._wait()
 
     def stop(self) -> None:
@@ -169,10 +184,15 @@ class ActionSchedule:
         return ActionResult.OBJECT_UNDEFINED
 
     def _wait(self, least: float = 0.0) -> None:
-        at = following(self._state.executions, self._state.since)
+        at = self._following(self._state.since)
         if at is not None:
             wait = min(max(at - self._clock.seconds(), least), _LONGEST_WAIT)
             self._call = self._clock.callLater(wait, self._look, at)
+
+    def _following(self, since: int) -> int | None:
+        """Return when it is due next: parts of dates and times are local."""
+        at = following(self._state.executions, since - self._zone.deviation(since) * 60)
+        return None if at is None else max(self._zone.of_local(at, last=False), since + 1)
 
     def _look(self, at: int) -> None:
         now = int(self._clock.seconds())
@@ -184,7 +204,8 @@ class ActionSchedule:
 
     def _keep(self, state: _Kept) -> bool:
         try:
-            self._files.keep(self._meter, self._file, msgspec.msgpack.encode(state))
+            if self._keeper is not None:
+                self._keeper.keep(self._meter, self._file, msgspec.msgpack.encode(state))
         except LocalError as error:
             log.warn("{file} of {meter}: {error}", file=self._file, meter=self._meter, error=error)
             return False

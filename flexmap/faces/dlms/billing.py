@@ -1,0 +1,117 @@
+"""The end of a billing period: its profile, the script that ends a period, and the schedule that calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flexmap.dlms import axdr
+from flexmap.dlms.apdu import ActionResult, DataAccessResult
+from flexmap.dlms.objects import SlotValue
+from flexmap.dlms.profile import ClientProfile
+from flexmap.dlms.schedule import Execution
+from flexmap.faces.dlms.billing_definitions import (
+    CAPTURE,
+    END_OF_PERIOD,
+    SCHEDULE_LN,
+    SCRIPTS_LN,
+    billing_columns,
+    billing_profile,
+    billing_scripts,
+)
+from flexmap.faces.dlms.buffers import Buffer, cell
+from flexmap.faces.dlms.device import MeterDevice
+from flexmap.faces.dlms.live import LiveObject
+from flexmap.faces.dlms.objects import CLOCK_COLUMN, MeterObjects
+from flexmap.faces.dlms.pushing import Keeper
+from flexmap.faces.dlms.scripts import ActionSchedule, ScriptTable
+from flexmap.model import Meter, Value
+from flexmap.store import DemandOf, ProfileRow, Store
+
+MONTHLY = (Execution(bytes(4), b"\xff\xff\xff\x01\xff"),)
+"""0:00 on the first of every month."""
+
+_encode_demand = axdr.encoder("double-long-unsigned")
+
+
+def billing_objects(
+    store: Store, meter: Meter, objects: MeterObjects, device: MeterDevice, *, keeper: Keeper | None, reactor: Any
+) -> list[LiveObject]:
+    """Return the live objects of a meter; ``keeper`` has the schedule. Raises LocalError if it cannot be read."""
+    table = ScriptTable(SCRIPTS_LN, billing_scripts(objects.meter_type), device.perform)
+    schedule = ActionSchedule(
+        meter.id,
+        SCHEDULE_LN,
+        (table, END_OF_PERIOD),
+        keeper,
+        reactor,
+        zone=objects.local.zone,
+        default=MONTHLY,
+    )
+    return [BillingProfile(store, meter.id, objects), table, schedule]
+
+
+class BillingProfile:
+    """Class 7: registers and maxima at ends of periods (implements flexmap.faces.dlms.live.LiveObject)."""
+
+    def __init__(self, store: Store, meter: str, objects: MeterObjects) -> None:
+        self.definition = billing_profile(objects.meter_type, (CLOCK_COLUMN, *objects.captured))
+        self._store = store
+        self._meter = meter
+        self._local = objects.local
+        self._encoders = objects.profile_encoders
+        self._energies = store.profile_points(meter)
+        self._demands = {
+            demand.name: DemandOf(store, meter, demand.energy, demand.maximum_name, demand.periods)
+            for demand in objects.meter_type.demands
+        }
+        self._names = (*self._energies, *(f"{name}{part}" for name in self._demands for part in ("", "-time")))
+        """What the values of a stored row are."""
+        self._buffer = Buffer[ProfileRow](
+            billing_columns(objects.meter_type, (CLOCK_COLUMN, *objects.captured)),
+            self._cells,
+            lambda start, end: store.billing_count(meter, start, end),
+            lambda start, end: store.billing_rows(meter, self._names, start, end),
+            lambda first, last: store.billing_entries(meter, self._names, first, last),
+            local=objects.local,
+        )
+
+    def begin(self) -> None:
+        """Do nothing: rows are captured by the script."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def slots(self) -> Mapping[int, SlotValue]:
+        """Return the buffer and how many rows it has."""
+        return {2: self._buffer, 7: lambda: _encode_demand(self._store.billing_count(self._meter, None, None))}
+
+    def write(self, attribute: int, data: bytes) -> DataAccessResult:
+        """Refuse: nothing can be written."""
+        del attribute, data
+        return DataAccessResult.READ_WRITE_DENIED
+
+    def act(self, method: int, data: bytes | None, client: ClientProfile) -> ActionResult:
+        """Capture the registers of the meter's newest sample, once for each time stamp."""
+        del data, client
+        newest = self._store.newest(self._meter)
+        if method != CAPTURE:
+            return ActionResult.OBJECT_UNDEFINED
+        if newest is None:
+            return ActionResult.TEMPORARY_FAILURE
+        values: list[Value] = [self._store.value_of(newest, name) for name in self._energies]
+        for demand in self._demands.values():
+            maximum = demand.maximum()
+            values += (None, None) if maximum is None else (maximum.value, maximum.end * 1000)
+        kept = self._store.keep_billing(
+            ProfileRow(self._meter, newest.time, 0, newest.clock_status, tuple(values)), self._names
+        )
+        return ActionResult.SUCCESS if kept else ActionResult.TEMPORARY_FAILURE
+
+    def _cells(self, row: ProfileRow) -> list[bytes]:
+        energies, maxima = row.values[: len(self._energies)], row.values[len(self._energies) :]
+        cells = [self._local.value(row.time, row.clock_status)]
+        cells += [cell(encoder, value) for encoder, value in zip(self._encoders, energies, strict=True)]
+        for value, time in zip(maxima[::2], maxima[1::2], strict=True):
+            cells += [cell(_encode_demand, value), self._local.value(time) if isinstance(time, int) else axdr.NULL]
+        return cells

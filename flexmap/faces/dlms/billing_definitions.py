@@ -1,0 +1,62 @@
+"""The objects of the end of a billing period, as the schema has them: profile, script table, schedule.
+
+The script (MDI reset / end of billing period) captures a row and resets the maximum demands, in this order, so
+that a row has the maximum of the period that it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flexmap.dlms import axdr, classes, scripts
+from flexmap.dlms.objects import ObjectDefinition
+from flexmap.dlms.scripts import ScriptAction, Scripts, Service
+from flexmap.dlms.selection import CaptureObject
+from flexmap.faces.dlms.demand import RESET
+from flexmap.model import MeterType, obis
+
+BILLING_LN = obis.parse("0-0:98.1.0")
+SCRIPTS_LN = obis.parse("0-0:10.0.1")
+SCHEDULE_LN = obis.parse("0-0:15.0.0")
+END_OF_PERIOD = 1
+"""The only script."""
+CAPTURE = 2
+"""Method of Profile generic."""
+ENTRIES = 400
+
+
+def billing_definitions(meter_type: MeterType, columns: Sequence[CaptureObject]) -> tuple[ObjectDefinition, ...]:
+    """Return the objects that a meter type has; ``columns``: what load profiles capture, but for the status."""
+    return (
+        billing_profile(meter_type, columns),
+        scripts.script_table(SCRIPTS_LN, billing_scripts(meter_type)),
+        scripts.single_action_schedule(SCHEDULE_LN, SCRIPTS_LN, END_OF_PERIOD),
+    )
+
+
+def billing_columns(meter_type: MeterType, columns: Sequence[CaptureObject]) -> tuple[CaptureObject, ...]:
+    """Return the capture objects: those of the load profiles, each maximum with its capture time."""
+    maxima = [
+        CaptureObject(classes.EXTENDED_REGISTER, obis.parse(demand.maximum), attribute)
+        for demand in meter_type.demands
+        for attribute in (2, 5)
+    ]
+    return (*columns, *maxima)
+
+
+def billing_profile(meter_type: MeterType, columns: Sequence[CaptureObject]) -> ObjectDefinition:
+    """Return the profile."""
+    return classes.profile_generic(
+        BILLING_LN, billing_columns(meter_type, columns), capture_period=0, entries=ENTRIES, capture=True
+    )
+
+
+def billing_scripts(meter_type: MeterType) -> Scripts:
+    """Return the script that ends a period."""
+    nothing = axdr.encode("integer", 0)
+    actions = [ScriptAction(Service.EXECUTE, classes.PROFILE_GENERIC, BILLING_LN, CAPTURE, nothing)]
+    actions += [
+        ScriptAction(Service.EXECUTE, classes.EXTENDED_REGISTER, obis.parse(demand.maximum), RESET, nothing)
+        for demand in meter_type.demands
+    ]
+    return {END_OF_PERIOD: actions}
