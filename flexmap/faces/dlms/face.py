@@ -104,7 +104,7 @@ class DlmsFace:
             self._live += billing
             device.serve(billing)
             if updates is not None and live[meter.type]:
-                made = update_objects(meter.id, device, updates, reactor)
+                made = update_objects(meter.id, device, updates, reactor, zone)
                 self._images[meter.id] = made.images
                 self._live += made
                 device.serve(made)

@@ -19,6 +19,7 @@ from flexmap.faces.dlms.scripts import (
     ScriptTable,
 )
 from flexmap.faces.interface import FirmwareWay
+from flexmap.mapping.zone import Zone
 from flexmap.model import MeterType
 from flexmap.store.files import MeterFiles
 
@@ -49,9 +50,9 @@ class UpdateObjects(NamedTuple):
     schedule: ActionSchedule
 
 
-def update_objects(meter: str, device: MeterDevice, updates: Updates, reactor: Any) -> UpdateObjects:
+def update_objects(meter: str, device: MeterDevice, updates: Updates, reactor: Any, zone: Zone) -> UpdateObjects:
     """Return the objects of a meter whose firmware can be replaced; raises LocalError."""
     images = ImageTransfer(meter, updates.files, updates.way, reactor.seconds)
     table = ScriptTable(IMAGE_SCRIPTS_LN, IMAGE_SCRIPTS, device.perform)
-    schedule = ActionSchedule(meter, IMAGE_SCHEDULE_LN, (table, ACTIVATE_IMAGE), updates.files, reactor)
+    schedule = ActionSchedule(meter, IMAGE_SCHEDULE_LN, (table, ACTIVATE_IMAGE), updates.files, reactor, zone=zone)
     return UpdateObjects(images, table, schedule)
