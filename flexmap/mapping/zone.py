@@ -52,7 +52,7 @@ class Zone(msgspec.Struct, frozen=True, dict=True):
 
     def deviation(self, second: int) -> int:
         """Return the minutes from local time to UTC at a second since 1970."""
-        return 0 if self.is_utc else -_offset(self.name, second // _QUARTER)
+        return 0 if self.is_utc else _state(self.name, second // _QUARTER)[0]
 
     def normal(self, second: int) -> int:
         """Return the deviation without daylight saving, in the year of that second."""
@@ -60,7 +60,7 @@ class Zone(msgspec.Struct, frozen=True, dict=True):
 
     def daylight(self, second: int) -> bool:
         """Return whether daylight saving is active."""
-        return self.deviation(second) < self.normal(second)
+        return not self.is_utc and _state(self.name, second // _QUARTER)[1]
 
     def clock_status(self, second: int, status: int) -> int:
         """Return a meter's clock status as a clock of this zone shows it; in UTC the meter's own."""
@@ -116,10 +116,16 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-@lru_cache(maxsize=1 << 16)
 def _offset(name: str, quarter: int) -> int:
     offset = dt.datetime.fromtimestamp(quarter * _QUARTER, _zone(name)).utcoffset()
     return 0 if offset is None else round(offset.total_seconds() / 60)
+
+
+@lru_cache(maxsize=1 << 16)
+def _state(name: str, quarter: int) -> tuple[int, bool]:
+    """Return the deviation, and whether daylight saving is active."""
+    offset = _offset(name, quarter)
+    return -offset, offset > _normal(name, dt.datetime.fromtimestamp(quarter * _QUARTER, dt.UTC).year)
 
 
 @lru_cache(maxsize=1024)

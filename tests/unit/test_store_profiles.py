@@ -120,3 +120,30 @@ def test_a_file_of_version_1_goes_on(tmp_path):
     store.flush()
     assert [row.values[0] for row in store.profile_rows("A", profile=SECOND)] == [960]
     store.close()
+
+
+def test_every_read_of_a_profile_is_a_search_in_its_index(tmp_path):
+    start = 1_795_392_000
+    store = opened(tmp_path, sample_interval=900, profile_2_period=900)
+    store.append(sample(start + n * 900, n) for n in range(96 * 2 + 1))
+    store.flush()
+    statements = []
+    store._database.set_trace_callback(statements.append)
+    for profile in (LoadProfile.FIRST, SECOND):
+        assert sum(1 for _ in store.profile_rows("A", start * 1000, profile=profile)) == 193
+        assert store.profile_count("A", start * 1000, profile=profile) == 193
+        assert sum(1 for _ in store.profile_entries("A", 2, 3, profile)) == 2
+    assert store.profile_before("A", (start + 901) * 1000) == (start + 900) * 1000
+    assert store.daily("A").count() == 3
+    assert sum(1 for _ in store.daily("A").entries(2, 3)) == 2
+    assert store.billing_count("A", None, None) == 0
+    assert list(store.billing_rows("A", ("energy-active-import",), None, None)) == []
+    store._database.set_trace_callback(None)
+    reads = {each for each in statements if each.startswith("SELECT") and "layout WHERE" not in each}
+    assert len(reads) > 10
+    for read in reads:
+        steps = [row[3] for row in store._database.execute(f"EXPLAIN QUERY PLAN {read}")]
+        assert steps[0].startswith("SEARCH"), (read, steps)
+        assert "PRIMARY KEY (meter=?" in steps[0], (read, steps)
+        assert not any("ORDER BY" in step for step in steps), (read, steps)
+    store.close()
