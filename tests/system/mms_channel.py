@@ -1,4 +1,4 @@
-"""LCCH.ChLiv through some seconds of its own clock; in a process of its own, as it loads libiec61850."""
+"""LCCH.ChLiv through a minute of its own clock; in a process of its own, as it loads libiec61850."""
 
 import os
 
@@ -27,11 +27,11 @@ written.apply(never_read("SM_1", len(mms_site.POINTS)), 0.0)
 show("never-read")
 written.apply(mms_site.sample(time=5000), 1.0)
 show("heard")
-written.tick(10.0, 14_000)
+written.tick(60.0, 64_000)
 show("quiet")
-written.apply(age(mms_site.sample(time=5000)), 10.5)
-written.tick(12.0, 16_000)
+written.apply(age(mms_site.sample(time=5000)), 60.5)
+written.tick(62.0, 66_000)
 show("silent")
-written.apply(mms_site.sample(time=17_000), 13.0)
+written.apply(mms_site.sample(time=67_000), 63.0)
 show("again")
 os._exit(0)
