@@ -133,6 +133,7 @@ class ConcentratorSource:
         """Reads under way, and until when each keeps others from beginning."""
         self._pump_call: DelayedCall | None = None
         self._learn_call: DelayedCall | None = None
+        self._learning = self._learn_again = False
         self._connect_call: DelayedCall | None = None
         self._events = EventLogs(self._event, self._strange_event)
         self._clocks = Clocks()
@@ -193,7 +194,6 @@ class ConcentratorSource:
             self._broken(None)
             return
         _log.info("{name}: connected to {port}", name=self.name, port=self._settings.port)
-        self._failures = 0
         if self._link is not None:
             self._health.began(self._link)
             self._updates.began(self._link)
@@ -223,11 +223,24 @@ class ConcentratorSource:
         """Ask which meters there are, now and every minute."""
         if self._link is None:
             return
-        self._link.ask("APP METERS").addCallbacks(self._learned, self._broken)
         _cancel(self._learn_call)
+        if self._learning:
+            self._learn_again = True
+        else:
+            self._learning = True
+            self._link.ask("APP METERS").addBoth(self._learn_ended).addCallbacks(self._learned, self._broken)
         self._learn_call = self._clock.callLater(LEARN_SECONDS, self._learn)
 
+    def _learn_ended(self, result: Reply | Failure) -> Reply | Failure:
+        """However many have joined meanwhile: once more is enough."""
+        self._learning = False
+        again, self._learn_again = self._learn_again, False
+        if again:
+            self._learn()
+        return result
+
     def _learned(self, reply: Reply) -> None:
+        self._failures = 0
         there = {self._ids.get(line.words[0], ""): line.words[0] for line in reply.data if line.words}
         there.pop("", None)
         gone, self._names = self._names.keys() - there.keys(), there
@@ -402,18 +415,17 @@ class ConcentratorSource:
         if self._link is None or name is None or now - began > LINE_DELAY:
             raise _TooSlowError(f"SYS TIME took {now - began:.3f} s")
         middle = (began + now) / 2
-        at = int(reply.end.fields["time_ms"]) % 2**32
+        at = reply.number("time_ms") % 2**32
         return self._link.ask("APP CLOCK", name, int(middle), int(middle % 1 * 1000), at)
 
     def _clock_measured(self, reply: Reply, meter: str) -> None:
-        fields = reply.end.fields
-        offset, trip = int(fields["offset_ms"]), int(fields["round_trip_ms"])
+        offset, trip = reply.number("offset_ms"), reply.number("round_trip_ms")
         level = _log.warn if abs(offset) > CLOCK_WARNING else _log.debug
         level(
             "{meter}: clock was {offset} ms off, adjusted by {by} ms",
             meter=meter,
             offset=offset,
-            by=fields.get("adjusted_ms"),
+            by=reply.end.fields.get("adjusted_ms"),
         )
         self._clocks.answered(meter, offset, trip, self._clock.seconds())
 
