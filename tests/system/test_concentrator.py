@@ -84,5 +84,6 @@ def test_every_second_comes_once_whoever_is_killed(processes, tmp_path):
         codes = [event.code for event in store.events(meter.id)]
         assert codes.count(EventCode.POWER_UP) <= 1
     store.close()
-    # From the meters' first second, before anybody read them: the whole ring buffer has come.
-    assert min(counted.values()) > 180 + 50
+    # From the meters' first second, before anybody read them: the whole ring buffer has come. The run took
+    # a minute, and a latest record may be 20 seconds old.
+    assert min(counted.values()) > 180 + 40
