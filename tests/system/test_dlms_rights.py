@@ -91,7 +91,8 @@ def test_rights_are_as_listed(demo, client, device):
     kinds = [kind for (kind, *_), right in rights.items() if right]
     assert len(results) > (30 if device == "management" else 200)
     assert kinds.count("get") > (10 if client == "public" else 20)
-    # the breaker's methods, resets of four demands, capture and script of the billing; of the security: change_HLS_secret and those of the security setups
+    # The breaker's methods, resets of four demands, capture and script of the billing;
+    # of the security: change_HLS_secret and those of the security setups.
     setups = 3 if device == "management" else 1
     expected = (2 + 4 + 2 if device != "management" else 0) + 1 + 8 * setups if client == "management" else 0
     assert kinds.count("act") - (client != "public") == expected
