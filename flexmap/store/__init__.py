@@ -1,7 +1,8 @@
 """The store: 1 Hz samples, load profile, events and counters in one SQLite file."""
 
-from flexmap.store.demand import Average, DemandOf, Reset
+from flexmap.store.demand import Average, DemandOf
 from flexmap.store.profile import AmrStatus, LoadProfile, ProfileRow
+from flexmap.store.resets import Reset
 from flexmap.store.settings import StoreSettings
 from flexmap.store.store import Store
 

@@ -16,6 +16,7 @@ import msgspec
 
 from flexmap.model import ConfigurationError, Sample
 from flexmap.store.profile import AmrStatus
+from flexmap.store.resets import Reset
 
 if TYPE_CHECKING:
     from flexmap.store.store import Store
@@ -33,15 +34,6 @@ class Average(msgspec.Struct, frozen=True):
     """Second up to which it counts."""
     status: int
     """AmrStatus of the periods."""
-
-
-class Reset(msgspec.Struct, frozen=True):
-    """When a demand was reset."""
-
-    time: int
-    """Second since 1970."""
-    energy: int
-    """The register then."""
 
 
 class DemandOf:
@@ -92,7 +84,7 @@ class DemandOf:
     def maximum(self) -> Average | None:
         """Return the highest average of all periods that have ended since the reset; None if none is known."""
         reset = self.reset_at
-        key = (self._store.revision(self._meter), reset)
+        key = (self._store.profile_revision(self._meter), reset)
         if self._cached[0] != key:
             self._cached = (key, self._maximum(reset))
         return self._cached[1]
@@ -100,7 +92,7 @@ class DemandOf:
     @property
     def reset_at(self) -> Reset | None:
         """The last reset."""
-        return self._store.reset_of(self._meter, self._name)
+        return self._store.resets.of(self._meter, self._name)
 
     def reset(self) -> bool:
         """Begin anew at the newest sample; return whether it could be kept."""
@@ -108,7 +100,7 @@ class DemandOf:
         energy = self._energy(newest)
         if newest is None or energy is None:
             return False
-        return self._store.keep_reset(self._meter, self._name, Reset(newest.time // 1000, energy))
+        return self._store.resets.keep(self._meter, self._name, Reset(newest.time // 1000, energy))
 
     def _maximum(self, reset: Reset | None) -> Average | None:
         start = None if reset is None else reset.time * 1000 + 1

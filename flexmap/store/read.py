@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import msgspec
 from twisted.logger import Logger
 
 from flexmap.model import Event, EventCode, EventLog, LocalError, Sample, quality
+from flexmap.store.layouts import Layouts, fit
 from flexmap.store.meterlog import MeterLog
 from flexmap.store.pack import unpack
 from flexmap.store.profile import LoadProfile, ProfileRow
@@ -26,7 +26,7 @@ class Reader:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        self._layouts: dict[int, tuple[str, ...]] = {}
+        self.layouts = Layouts(database)
 
     def newest(self, log: MeterLog) -> Sample | None:
         """Return the newest stored sample of a meter."""
@@ -129,7 +129,7 @@ class Reader:
                 (log.row, after, upto, min(_ROWS, most)),
             ).fetchall()
             for time, status, clock_status, layout, data in rows:
-                values = _fit(self._names(layout), wanted, msgspec.msgpack.decode(data), None)
+                values = fit(self.layouts.names(layout), wanted, msgspec.msgpack.decode(data), None)
                 yield ProfileRow(log.meter, time, status, clock_status, values)
             if len(rows) < _ROWS:
                 return
@@ -206,32 +206,17 @@ class Reader:
         """Return samples of a stored layout in the meter's present points."""
         if layout == log.layout:
             return samples
-        names = self._names(layout)
+        names = self.layouts.names(layout)
         return [
             Sample(
                 log.meter,
                 sample.time,
-                _fit(names, log.points, sample.values, None),
-                _fit(names, log.points, sample.quality, quality.NEVER_READ),
+                fit(names, log.points, sample.values, None),
+                fit(names, log.points, sample.quality, quality.NEVER_READ),
                 sample.clock_status,
             )
             for sample in samples
         ]
-
-    def _names(self, layout: int) -> tuple[str, ...]:
-        names = self._layouts.get(layout)
-        if names is None:
-            (text,) = self._database.execute("SELECT points FROM layout WHERE id = ?", (layout,)).fetchone()
-            names = self._layouts[layout] = tuple(msgspec.json.decode(text, type=list[str]))
-        return names
-
-
-def _fit(stored: Sequence[str], wanted: Sequence[str], values: Sequence[Any], missing: Any) -> tuple[Any, ...]:
-    """Put values of stored names into the order of the wanted ones."""
-    if stored == wanted:
-        return tuple(values)
-    known = dict(zip(stored, values, strict=True))
-    return tuple(known.get(name, missing) for name in wanted)
 
 
 def _span(start: int | None, end: int | None) -> tuple[int, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -97,6 +99,18 @@ class File:
         """Close the database and let go of the lock."""
         self.database.close()
         self._lock.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write all that is written within it, or nothing."""
+        self.database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.database.execute("COMMIT")
+        except BaseException:
+            if self.database.in_transaction:
+                self.database.execute("ROLLBACK")
+            raise
 
     def _error(self, what: str, remedy: str) -> ConfigurationError:
         return ConfigurationError(what, where=str(self.path), remedy=remedy)

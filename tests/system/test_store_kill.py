@@ -36,7 +36,7 @@ WRITER = textwrap.dedent("""
         if second % 2:
             store.flush()
             if second % 50 == 1:
-                store.reserve("invocation", second)
+                store.counters.reserve("invocation", second)
             if second % 100 == 1:
                 store.event(Event("A", second * 1000, EventLog.FRAUD, EventCode.METER_COVER_OPENED))
                 store.flush()
@@ -84,7 +84,7 @@ def test_kill_9_loses_nothing_that_was_flushed_and_says_what_is_missing(tmp_path
         assert flushed > first + 200
         store = open_store(tmp_path)
         assert not store.clean
-        assert store.counter("invocation") >= flushed - 50
+        assert store.counters.value("invocation") >= flushed - 50
         resumed = flushed + 1000
         for meter in METERS:
             run = list(store.samples(meter, first * 1000))

@@ -136,8 +136,9 @@ def test_every_read_of_a_profile_is_a_search_in_its_index(tmp_path):
     assert store.profile_before("A", (start + 901) * 1000) == (start + 900) * 1000
     assert store.daily("A").count() == 3
     assert sum(1 for _ in store.daily("A").entries(2, 3)) == 2
-    assert store.billing_count("A", None, None) == 0
-    assert list(store.billing_rows("A", ("energy-active-import",), None, None)) == []
+    billing = store.billing("A", ("energy-active-import",))
+    assert billing.count() == 0
+    assert list(billing.rows()) == []
     store._database.set_trace_callback(None)
     reads = {each for each in statements if each.startswith("SELECT") and "layout WHERE" not in each}
     assert len(reads) > 10

@@ -375,12 +375,12 @@ def test_a_type_with_new_points_reads_old_blocks_and_rows(tmp_path):
 
 def test_counters_survive_and_never_fall(tmp_path):
     store = opened(tmp_path)
-    assert store.counter("x") == 0
-    store.reserve("x", 1000)
-    store.reserve("x", 500)
+    assert store.counters.value("x") == 0
+    store.counters.reserve("x", 1000)
+    store.counters.reserve("x", 500)
     crash(store)
     store = opened(tmp_path)
-    assert store.counter("x") == 1000
+    assert store.counters.value("x") == 1000
     assert store._database.execute("PRAGMA synchronous").fetchone() == (1,)
     store.close()
 

@@ -65,14 +65,14 @@ class BillingProfile:
             demand.name: DemandOf(store, meter, demand.energy, demand.maximum_name, demand.periods)
             for demand in objects.meter_type.demands
         }
-        self._names = (*self._energies, *(f"{name}{part}" for name in self._demands for part in ("", "-time")))
-        """What the values of a stored row are."""
+        names = (*self._energies, *(f"{name}{part}" for name in self._demands for part in ("", "-time")))
+        self._rows = store.billing(meter, names)
         self._buffer = Buffer[ProfileRow](
             billing_columns(objects.meter_type, (CLOCK_COLUMN, *objects.captured)),
             self._cells,
-            lambda start, end: store.billing_count(meter, start, end),
-            lambda start, end: store.billing_rows(meter, self._names, start, end),
-            lambda first, last: store.billing_entries(meter, self._names, first, last),
+            self._rows.count,
+            self._rows.rows,
+            self._rows.entries,
             local=objects.local,
         )
 
@@ -84,7 +84,7 @@ class BillingProfile:
 
     def slots(self) -> Mapping[int, SlotValue]:
         """Return the buffer and how many rows it has."""
-        return {2: self._buffer, 7: lambda: _encode_demand(self._store.billing_count(self._meter, None, None))}
+        return {2: self._buffer, 7: lambda: _encode_demand(self._rows.count())}
 
     def write(self, attribute: int, data: bytes) -> DataAccessResult:
         """Refuse: nothing can be written."""
@@ -103,9 +103,7 @@ class BillingProfile:
         for demand in self._demands.values():
             maximum = demand.maximum()
             values += (None, None) if maximum is None else (maximum.value, maximum.end * 1000)
-        kept = self._store.keep_billing(
-            ProfileRow(self._meter, newest.time, 0, newest.clock_status, tuple(values)), self._names
-        )
+        kept = self._rows.keep(newest.time, 0, newest.clock_status, values)
         return ActionResult.SUCCESS if kept else ActionResult.TEMPORARY_FAILURE
 
     def _cells(self, row: ProfileRow) -> list[bytes]:

@@ -16,27 +16,27 @@ class StoredCounters:
     """
 
     def __init__(self, store: Store, most: int = MOST_TITLES) -> None:
-        self._store = store
+        self._counters = store.counters
         self._most = most
 
     def reserve(self, key: str, title: bytes, count: int) -> int:
         """Reserve counters to send with; the first one ever is 1."""
         name = f"dlms sent {key} {title.hex()}"
-        first = self._store.counter(name) + 1
-        self._store.reserve(name, first + count - 1)
+        first = self._counters.value(name) + 1
+        self._counters.reserve(name, first + count - 1)
         return first
 
     def last_received(self, key: str, title: bytes) -> int:
         """Return the highest counter recorded of a peer, or what every unknown one must exceed."""
-        return self._store.counter(f"{_received(key)}{title.hex()}") or self._store.counter(_forgotten(key))
+        return self._counters.value(f"{_received(key)}{title.hex()}") or self._counters.value(_forgotten(key))
 
     def record_received(self, key: str, title: bytes, counter: int) -> None:
         """Record the highest counter received of a peer."""
         name = f"{_received(key)}{title.hex()}"
-        known = self._store.counter(name)
-        self._store.reserve(name, counter)
+        known = self._counters.value(name)
+        self._counters.reserve(name, counter)
         if not known:
-            self._store.merge_counters(_received(key), _forgotten(key), self._most)
+            self._counters.merge(_received(key), _forgotten(key), self._most)
 
 
 def _received(key: str) -> str:
