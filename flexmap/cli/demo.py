@@ -18,6 +18,7 @@ from flexmap.gateway.attached import AttachedConcentrator
 from flexmap.gateway.config import Config
 from flexmap.gateway.demo import CLIENTS, SECRETS, SETTLED, SUBSTATION_SAP, DemoOptions, write_config
 from flexmap.gateway.run import run
+from flexmap.gateway.sections import parse_endpoint
 from flexmap.model import ConfigurationError
 
 CONFIG_NAME = "demo.toml"
@@ -107,7 +108,7 @@ def demo(
 ) -> None:
     """Run a demo substation: one three-phase substation meter and METERS single-phase meters at 1 Hz."""
     for flag, address in (("--mms", mms), ("--dlms", dlms), ("--web", web)):
-        configuration.parse_endpoint(address, flag)
+        parse_endpoint(address, flag)
     options = DemoOptions(
         meters=meters,
         mms=mms,

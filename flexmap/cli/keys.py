@@ -19,8 +19,9 @@ from flexmap.dlms.suite import SUITES
 from flexmap.gateway import config as configuration
 from flexmap.gateway import identity as identities
 from flexmap.gateway import secrets
-from flexmap.gateway.config import Config, DlmsClient
+from flexmap.gateway.config import Config
 from flexmap.gateway.secrets import KEY_FIELDS, NEXT_FIELDS, Secret
+from flexmap.gateway.sections import DlmsClient
 from flexmap.model import ConfigurationError
 
 _CONFIG = click.argument("config", type=click.Path(path_type=Path, dir_okay=False))

@@ -13,7 +13,7 @@ from flexmap.dlms.axdr import Bits, Value
 from flexmap.dlms.client import ResultError
 from flexmap.dlms.selection import EntrySelection
 from flexmap.faces.dlms.client import Credentials, DlmsConnection, ListedObject
-from flexmap.gateway.config import LAST_SAP
+from flexmap.gateway.config_check import LAST_SAP
 from flexmap.mapping import units
 from flexmap.model import ConfigurationError, LocalError, RemoteError, obis, quality
 

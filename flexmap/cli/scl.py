@@ -9,6 +9,7 @@ import click
 
 from flexmap.cli import output
 from flexmap.gateway import config
+from flexmap.gateway.sections import Endpoint
 from flexmap.mapping.table import load_products
 from flexmap.model import ConfigurationError
 from flexmap.scl.abilities import ENGINES
@@ -44,7 +45,7 @@ def export(configuration: Path, target: Path, address: str | None) -> None:
     click.echo(f"{target}: {kind.upper()}, {len(document)} bytes")
 
 
-def _address(told: str | None, listening: config.Endpoint) -> Address:
+def _address(told: str | None, listening: Endpoint) -> Address:
     if told is None:
         return Address(host=listening.host, port=listening.port)
     host, _, port = told.partition(":")

@@ -14,8 +14,9 @@ from flexmap.dlms.profile import ClientProfile, Role
 from flexmap.dlms.setup import policy_bits, policy_of
 from flexmap.gateway import identity as identities
 from flexmap.gateway import secrets as files
-from flexmap.gateway.config import Config, DlmsClient, parse_grant
+from flexmap.gateway.config import Config
 from flexmap.gateway.secrets import Secret
+from flexmap.gateway.sections import DlmsClient, parse_grant
 from flexmap.model import ConfigurationError, LocalError
 
 ROLES = {"public": Role.PUBLIC, "read": Role.READER, "manage": Role.MANAGEMENT}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from flexmap.gateway.config import DlmsClient
 from flexmap.gateway.secrets import Secret
+from flexmap.gateway.sections import DlmsClient
 
 SETTLED = 600
 """Seconds that the demo's power line network has been there when it first starts: all meters have joined."""

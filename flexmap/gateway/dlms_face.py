@@ -10,10 +10,11 @@ from flexmap.faces.dlms.ports import HdlcPort, PortSettings, SerialPort, Wrapper
 from flexmap.faces.dlms.pushing import PushSettings
 from flexmap.gateway import identity as identities
 from flexmap.gateway.clients import FileKeystore, client_profile
-from flexmap.gateway.config import Config, parse_endpoint
+from flexmap.gateway.config import Config
 from flexmap.gateway.dlms_listeners import DlmsListener, HdlcSerial, HdlcTcp, WrapperTcp, parse_terminal
 from flexmap.gateway.dlms_push import DlmsPush, push_settings
 from flexmap.gateway.secrets import Secret
+from flexmap.gateway.sections import parse_endpoint
 from flexmap.store.files import MeterFiles
 
 METER_FILES = "meters"

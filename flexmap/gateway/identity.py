@@ -23,8 +23,9 @@ from flexmap.dlms import certificates, suite
 from flexmap.dlms.certificates import CertificateError
 from flexmap.dlms.identity import Identity, Use
 from flexmap.dlms.suite import SUITES
-from flexmap.gateway.config import Config, DlmsClient
+from flexmap.gateway.config import Config
 from flexmap.gateway.secrets import read_private, replace_private
+from flexmap.gateway.sections import DlmsClient
 from flexmap.model import ConfigurationError, LocalError
 
 

@@ -29,12 +29,13 @@ from flexmap.faces.dlms.face import DlmsFace
 from flexmap.faces.dlms.updates import Updates
 from flexmap.faces.interface import Face
 from flexmap.faces.mms_face import MmsFace
-from flexmap.gateway.config import ConcentratorSection, Config, SimulationSection, SourceSection
+from flexmap.gateway.config import Config
 from flexmap.gateway.dlms_face import METER_FILES, dlms_settings
 from flexmap.gateway.firmware import FirmwareDesk
 from flexmap.gateway.history import StoreHistory
 from flexmap.gateway.metrics import Metrics
 from flexmap.gateway.secrets import Secret
+from flexmap.gateway.sections import ConcentratorSection, SimulationSection, SourceSection
 from flexmap.gateway.service import Gateway
 from flexmap.gateway.web import make_site
 from flexmap.model import ConfigurationError, FlexmapError, Meter, MeterType

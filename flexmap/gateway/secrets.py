@@ -32,7 +32,8 @@ import msgspec
 
 from flexmap.dlms.security import Keys
 from flexmap.dlms.suite import SUITES
-from flexmap.gateway.config import ConcentratorSection, Config, DlmsClient
+from flexmap.gateway.config import Config
+from flexmap.gateway.sections import ConcentratorSection, DlmsClient
 from flexmap.model import ConfigurationError
 from flexmap.store.files import replace_file
 

@@ -8,6 +8,7 @@ from flexmap.cli.demo import check_source
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
 from flexmap.gateway.demo import CLIENTS, SECRETS, DemoOptions, write_config
+from flexmap.gateway.sections import parse_endpoint
 from flexmap.mapping.data import data_folder
 from flexmap.model import ConfigurationError, Direction
 
@@ -105,7 +106,7 @@ def test_an_own_meter_type_takes_no_id_that_is_there(tmp_path):
 
 @pytest.mark.parametrize("text", ["[::1]:4059", "127.0.0.1:0", "localhost:65535", "0.0.0.0:1"])
 def test_endpoints(text):
-    endpoint = configuration.parse_endpoint(text, "here")
+    endpoint = parse_endpoint(text, "here")
     assert str(endpoint).endswith(text.rpartition(":")[2])
 
 

@@ -15,7 +15,10 @@ from flexmap.dlms.apdu import CONFORMANCE_LN, CONFORMANCE_SN, Conformance
 from flexmap.faces.libiec61850.limits import check_limits
 from flexmap.gateway import concentrator_config
 from flexmap.gateway import config as configuration
-from flexmap.gateway.config import (
+from flexmap.gateway.demo import CLIENTS, SECRETS, DemoOptions, write_config
+from flexmap.gateway.dlms_listeners import HdlcSerial, HdlcTcp, WrapperTcp, WrapperUdp
+from flexmap.gateway.dlms_push import DlmsPush
+from flexmap.gateway.sections import (
     ConcentratorSection,
     DlmsClient,
     DlmsSection,
@@ -27,9 +30,6 @@ from flexmap.gateway.config import (
     StoreSection,
     WebSection,
 )
-from flexmap.gateway.demo import CLIENTS, SECRETS, DemoOptions, write_config
-from flexmap.gateway.dlms_listeners import HdlcSerial, HdlcTcp, WrapperTcp, WrapperUdp
-from flexmap.gateway.dlms_push import DlmsPush
 from flexmap.mapping.table import load as load_table
 from flexmap.model import ConfigurationError, EventCode, Site
 from flexmap.scl import check
