@@ -12,7 +12,7 @@ from flexmap.dlms.requests import Cursor, Target
 
 GET, SET, ACTION = 1, 2, 3
 _GET_WITH_SELECTION, _SET_WITH_SELECTION = 4, 5
-_SELF_DESCRIPTIVE, _BREAK_ON_ERROR, _CONFIRMED = 1 << 28, 1 << 29, 1 << 30
+_SELF_DESCRIPTIVE, _BREAK_ON_ERROR, _CONFIRMED, _URGENT = 1 << 28, 1 << 29, 1 << 30, 1 << 31
 _NO_TIME = b"\x00"
 
 
@@ -38,6 +38,11 @@ class AccessRequest(msgspec.Struct, frozen=True):
     def confirmed(self) -> bool:
         """A response is asked for."""
         return bool(self.invoke & _CONFIRMED)
+
+    @property
+    def urgent(self) -> bool:
+        """It has high priority."""
+        return bool(self.invoke & _URGENT)
 
     @property
     def break_on_error(self) -> bool:

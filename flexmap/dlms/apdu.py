@@ -126,6 +126,9 @@ class Conformance(enum.IntFlag):
     READ = 1 << 20
     WRITE = 1 << 19
     UNCONFIRMED_WRITE = 1 << 18
+    ATTRIBUTE_0_WITH_SET = 1 << 15
+    PRIORITY_MANAGEMENT = 1 << 14
+    ATTRIBUTE_0_WITH_GET = 1 << 13
     BLOCK_TRANSFER_WITH_GET = 1 << 12
     BLOCK_TRANSFER_WITH_SET = 1 << 11
     BLOCK_TRANSFER_WITH_ACTION = 1 << 10
@@ -144,6 +147,9 @@ class Conformance(enum.IntFlag):
 CONFORMANCE_LN = (
     Conformance.GENERAL_PROTECTION
     | Conformance.GENERAL_BLOCK_TRANSFER
+    | Conformance.ATTRIBUTE_0_WITH_SET
+    | Conformance.PRIORITY_MANAGEMENT
+    | Conformance.ATTRIBUTE_0_WITH_GET
     | Conformance.BLOCK_TRANSFER_WITH_GET
     | Conformance.BLOCK_TRANSFER_WITH_SET
     | Conformance.BLOCK_TRANSFER_WITH_ACTION

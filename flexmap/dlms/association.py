@@ -108,7 +108,8 @@ class Association:
         self._lookup = lookup
         self._initial = initial
         """Protection that the association was opened with: the least from then on."""
-        self._late: _Late | None = None
+        self._late: dict[bool, _Late] = {}
+        """By whether the request has high priority."""
         self._transfer: GeneralTransfer | None = None
         self._outside = False
         """The blocks of the transfer are protected, each of them."""
@@ -229,8 +230,8 @@ class Association:
         elif services.long is not None:
             self._transfer = self._new_transfer(None)
             return joined(self._send_long(self._transfer, wrap))
-        elif services.waiting and self._late is None:
-            self._late = _Late(wrap)
+        elif services.began is not None:
+            self._late[services.began] = _Late(wrap)
         return b""
 
     def _new_transfer(self, outer: Opened | None) -> GeneralTransfer:
@@ -272,8 +273,8 @@ class Association:
             return transfer.send(Outgoing(iter((response,))))
         if services.long is not None:
             return self._send_long(transfer, self._wrap)
-        if services.waiting and self._late is None:
-            self._late = _Late(self._wrap, transfer, outer)
+        if services.began is not None:
+            self._late[services.began] = _Late(self._wrap, transfer, outer)
         return []
 
     def _send_long(self, transfer: GeneralTransfer, wrap: Wrap | None) -> list[bytes]:
@@ -286,8 +287,8 @@ class Association:
             message = Outgoing(iter((TOO_LONG if whole is None else wrap(whole),)))
         return transfer.send(message)
 
-    def _deliver_late(self, response: bytes) -> None:
-        late, self._late = self._late, None
+    def _deliver_late(self, urgent: bool, response: bytes) -> None:
+        late = self._late.pop(urgent, None)
         wrap = None if late is None else late.wrap
         transfer = None if late is None else late.transfer
         if transfer is None and self._services.long is not None:
@@ -341,7 +342,8 @@ class Association:
         self._services.deliver = self._services.denied = _nobody
         self._services.hls = None
         self._services.beyond = self.handle = _closed
-        self._transfer = self._late = None
+        self._transfer = None
+        self._late.clear()
         if self._protection is not None:
             self._protection.record()
 
@@ -351,7 +353,7 @@ def _closed(apdu: bytes) -> bytes:
     return _NOT_ALLOWED
 
 
-def _nobody(_: object) -> None:
+def _nobody(*_: object) -> None:
     """Take what nobody waits for any more."""
 
 

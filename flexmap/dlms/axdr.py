@@ -373,6 +373,20 @@ def decode(octets: bytes) -> Value:
     return value
 
 
+def elements_of(octets: bytes) -> list[bytes]:
+    """Return the elements of an encoded structure, each left encoded; raises AxdrError."""
+    if octets[:1] != bytes((Tag.STRUCTURE,)):
+        raise AxdrError("structure expected")
+    count, at = decode_length(octets, 1)
+    elements: list[bytes] = []
+    for _ in range(count):
+        element, at = take_value(octets, at)
+        elements.append(element)
+    if at != len(octets):
+        raise AxdrError(f"{len(octets) - at} octets behind the structure")
+    return elements
+
+
 def take_value(octets: bytes, at: int) -> tuple[bytes, int]:
     """Return the encoding of the value that starts at ``at`` and the offset behind it; raises AxdrError."""
     _, end = decode_from(octets, at)

@@ -73,6 +73,15 @@ class ResultError(RemoteError):
         self.result = result
 
 
+_NOT_OURS = (
+    Conformance.GENERAL_BLOCK_TRANSFER
+    | Conformance.ACCESS
+    | Conformance.PRIORITY_MANAGEMENT
+    | Conformance.ATTRIBUTE_0_WITH_GET
+    | Conformance.ATTRIBUTE_0_WITH_SET
+)
+
+
 class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How to associate."""
 
@@ -90,7 +99,7 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     protection: int = 0
     """Security control: security.AUTHENTICATED, ENCRYPTED, both, or 0 for plain APDUs."""
     max_pdu: int = 0xFFFF
-    conformance: int = CONFORMANCE_LN & ~Conformance.GENERAL_BLOCK_TRANSFER & ~Conformance.ACCESS
+    conformance: int = CONFORMANCE_LN & ~_NOT_OURS
     """What is proposed; by default what this client does."""
 
     def __repr__(self) -> str:

@@ -2,7 +2,8 @@
 
 One request may be waiting for its meter (:class:`flexmap.dlms.objects.Pending`). Until it is answered, every other
 request of that association is refused with temporary-failure: replies never overtake each other and nothing
-queues up. A client that sends one request at a time never sees this.
+queues up. A client that sends one request at a time never sees this. With priority management one request of each
+priority may be waiting: those of high priority are answered meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TypeVar
 from flexmap.dlms import apdu as pdu
 from flexmap.dlms import axdr, selection
 from flexmap.dlms.acse import Mechanism
-from flexmap.dlms.apdu import ActionResult, DataAccessResult, ServiceError, StateError
+from flexmap.dlms.apdu import ActionResult, Conformance, DataAccessResult, ServiceError, StateError
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.blocks import Outgoing
 from flexmap.dlms.objects import (
@@ -66,6 +67,7 @@ class ObjectAccess:
         "_view",
         "_waiting",
         "applied",
+        "began",
         "beyond",
         "deliver",
         "denied",
@@ -100,9 +102,12 @@ class ObjectAccess:
         """The request that is being answered came in general blocks, and so goes its response."""
         self.long: Outgoing | None = None
         """A response that is to go out in general blocks; ``respond`` returns nothing then."""
-        self._waiting: Pending | None = None
-        self.deliver: Callable[[bytes], None] = lambda _: None
-        """Takes a plain response that comes late; empty where it is ``long``."""
+        self._waiting: dict[bool, Pending] = {}
+        """What waits for a meter, by whether it has high priority."""
+        self.began: bool | None = None
+        """The request that is being answered has begun to wait; whether it has high priority."""
+        self.deliver: Callable[[bool, bytes], None] = lambda _, __: None
+        """Takes the priority of a request and its plain response, which comes late; empty where it is ``long``."""
         self.denied: Callable[[str], None] = lambda _: None
         """Told of each SET and ACTION that the client has no right to, and what comes before authentication."""
         self.hls: Callable[[bytes], bytes | None] | None = None
@@ -118,7 +123,15 @@ class ObjectAccess:
     @property
     def waiting(self) -> bool:
         """A request waits for its meter."""
-        return self._waiting is not None
+        return bool(self._waiting)
+
+    def _urgent(self, *, asked: bool) -> bool:
+        """Tell whether a request has high priority; without priority management all are alike."""
+        return asked and self._able(Conformance.PRIORITY_MANAGEMENT)
+
+    def _blocked(self, *, urgent: bool) -> bool:
+        """Tell whether a request must be refused until another is answered."""
+        return urgent in self._waiting or (not urgent and bool(self._waiting))
 
     @property
     def longest(self) -> int:
@@ -140,9 +153,9 @@ class ObjectAccess:
     def close(self) -> None:
         """Forget what is under way: the association ends."""
         self.long = None
-        if self._waiting is not None:
-            self._waiting.cancelled = True
-            self._waiting = None
+        for pending in self._waiting.values():
+            pending.cancelled = True
+        self._waiting.clear()
 
     def _fast(self) -> dict[bytes, object]:
         """Return what can be read without a further look."""
@@ -154,13 +167,18 @@ class ObjectAccess:
 
     # --- work that may have to wait
 
-    def _run(self, job: Job[bytes], *, confirmed: bool) -> bytes:
+    def _begin(self) -> None:
+        """Forget what the last request has left."""
+        self.long = self.began = None
+
+    def _run(self, job: Job[bytes], *, confirmed: bool, urgent: bool = False) -> bytes:
         """Return the response of a job; empty while it waits."""
         try:
             pending = next(job)
         except StopIteration as end:
             return self._done(end.value, confirmed=confirmed)
-        self._wait(pending, job, confirmed=confirmed)
+        self._wait(pending, job, confirmed=confirmed, urgent=urgent)
+        self.began = urgent
         return b""
 
     def _done(self, response: bytes, *, confirmed: bool) -> bytes:
@@ -169,32 +187,38 @@ class ObjectAccess:
         self.long = None
         return b""
 
-    def _wait(self, pending: Pending, job: Job[bytes], *, confirmed: bool) -> None:
-        self._waiting = pending
+    def _wait(self, pending: Pending, job: Job[bytes], *, confirmed: bool, urgent: bool) -> None:
+        self._waiting[urgent] = pending
         self._readable = {}
 
         def resume(reply: ActionReply) -> None:
-            self._waiting = None
-            self._readable = self._fast()
+            del self._waiting[urgent]
+            if not self._waiting:
+                self._readable = self._fast()
             try:
                 following = job.send(reply)
             except StopIteration as end:
                 response = self._done(end.value, confirmed=confirmed)
                 if response or self.long is not None:
-                    self.deliver(response)
+                    self.deliver(urgent, response)
                 return
-            self._wait(following, job, confirmed=confirmed)
+            self._wait(following, job, confirmed=confirmed, urgent=urgent)
 
         pending.then(resume)
 
     def _write_all(self, targets: Sequence[Target], values: Sequence[bytes | None]) -> Job[list[DataAccessResult]]:
         results: list[DataAccessResult] = []
         for target, value in zip(targets, values, strict=True):
-            result = self._write(target, value)
-            if isinstance(result, Pending):
-                result = DataAccessResult((yield result).result)
-            results.append(result)
+            results.append((yield from self._write_one(target, value)))
         return results
+
+    def _write_one(self, target: Target, value: bytes | None) -> Job[DataAccessResult]:
+        if not target.index:
+            return (yield from self._write_whole(target, value or axdr.NULL))
+        result = self._write(target, value)
+        if isinstance(result, Pending):
+            result = DataAccessResult((yield result).result)
+        return result
 
     def _act_all(self, targets: Sequence[Target], values: Sequence[bytes | None]) -> Job[list[ActionReply]]:
         replies: list[ActionReply] = []
@@ -210,7 +234,7 @@ class ObjectAccess:
     def _read(self, target: Target) -> Found:
         found = self._view.readable.get(target.key)
         if found is None:
-            return self._device.schema.why_not(target.key)
+            return self._device.schema.why_not(target.key) if target.index else self._read_whole(target)
         if not self._protected(target.key, self._view.guards):
             return DataAccessResult.READ_WRITE_DENIED
         if isinstance(found, int):
@@ -233,6 +257,53 @@ class ObjectAccess:
             return error.result
         except AxdrError:
             return DataAccessResult.TYPE_UNMATCHED
+
+    def _read_whole(self, target: Target) -> Found:
+        """Return all attributes of an object, in their order: null-data for each that cannot be read."""
+        keys = self._keys(target)
+        if not keys or not self._able(Conformance.ATTRIBUTE_0_WITH_GET):
+            return self._device.schema.why_not(target.key)
+        if target.selector:
+            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
+        if not any(key in self._view.readable for key in keys):
+            return DataAccessResult.READ_WRITE_DENIED
+        return _structure_chunks([self._read(Target(key)) for key in keys])
+
+    def _write_whole(self, target: Target, value: bytes) -> Job[DataAccessResult]:
+        """Write the attributes for which a structure of them all does not have null-data.
+
+        Nothing is written if one of them may not be; the first that fails is the last that is tried.
+        """
+        keys = self._keys(target)
+        if not keys or not self._able(Conformance.ATTRIBUTE_0_WITH_SET):
+            return self._refused("SET", target)
+        if target.selector:
+            return DataAccessResult.SCOPE_OF_ACCESS_VIOLATED
+        try:
+            elements = axdr.elements_of(value)
+        except AxdrError:
+            return DataAccessResult.TYPE_UNMATCHED
+        if len(elements) != len(keys):
+            return DataAccessResult.TYPE_UNMATCHED
+        name = axdr.octet_string(target.logical_name)
+        chosen = [
+            (Target(key), element)
+            for key, element in zip(keys, elements, strict=True)
+            if element not in (axdr.NULL, name if key is keys[0] else axdr.NULL)
+        ]
+        for each, _ in chosen:
+            if each.key not in self._view.writable or not self._protected(each.key, self._view.guards):
+                return self._refused("SET", each, DataAccessResult.READ_WRITE_DENIED)
+        for each, element in chosen:
+            result = yield from self._write_one(each, element)
+            if result:
+                return result
+        return DataAccessResult.SUCCESS
+
+    def _keys(self, target: Target) -> list[bytes]:
+        """Return the keys of all attributes of a target's object; empty if there is no such object."""
+        count = self._device.schema.attribute_count(target.key)
+        return [target.key[:8] + bytes((index,)) for index in range(1, count + 1)]
 
     def _selectable(self, target: Target) -> bool:
         attribute = self._device.schema.attribute(target.key)
@@ -288,9 +359,12 @@ class ObjectAccess:
 
     def _denied(self, targets: Sequence[Target], allowed: frozenset[bytes]) -> DataAccessResult | None:
         """Return why a long value is not even taken in: the client has a right to none of its targets."""
-        if any(target.key in allowed for target in targets):
-            return None
-        return self._refused("long SET or ACTION", targets[0])
+        for target in targets:
+            keys = [target.key] if target.index else self._keys(target)
+            if any(key in allowed for key in keys):
+                return None
+        whole = DataAccessResult.READ_WRITE_DENIED if self._keys(targets[0]) and not targets[0].index else None
+        return self._refused("long SET or ACTION", targets[0], whole)
 
     def _security(self, target: Target, value: bytes | None) -> ActionReply | None:
         """Return the reply of a method of the association's own or of a security setup; ``None`` for others."""
@@ -317,6 +391,18 @@ class ObjectAccess:
         self.hls = None
         self._readable = self._fast()
         return ActionReply(ActionResult.SUCCESS, axdr.octet_string(ours))
+
+
+def _structure_chunks(found: Sequence[Found]) -> Iterator[bytes]:
+    """Yield a structure, with null-data for what there is not."""
+    yield bytes((axdr.Tag.STRUCTURE,)) + axdr.encode_length(len(found))
+    for each in found:
+        if isinstance(each, DataAccessResult):
+            yield axdr.NULL
+        elif isinstance(each, bytes):
+            yield each
+        else:
+            yield from each
 
 
 def _row_chunks(rows: Rows) -> Iterator[bytes]:

@@ -198,6 +198,15 @@ class Schema:
         """Return the place of an attribute's value in ``LogicalDevice.values``; raises KeyError if it has none."""
         return self._slots[attribute_key(class_id, logical_name, attribute)]
 
+    def attribute_count(self, key: bytes) -> int:
+        """Return how many attributes the object has that the first eight octets name; 0 without such an object."""
+        class_id, name = int.from_bytes(key[:2], "big"), key[2:8]
+        classes = self._classes.get(name) or set()
+        if class_id not in classes:
+            return 3 if class_id == _REGISTER and _EXTENDED_REGISTER in classes else 0
+        definition = next(o for o in self.objects if o.class_id == class_id and o.logical_name == name)
+        return max(attribute.index for attribute in definition.attributes)
+
     def attribute(self, key: bytes) -> Attribute | None:
         """Return the attribute that nine octets name."""
         return self._attributes.get(key)

@@ -58,6 +58,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """The service class asks for a response."""
         return bool(self.invoke & 0x40)
 
+    @property
+    def urgent(self) -> bool:
+        """It has high priority."""
+        return bool(self.invoke & 0x80)
+
 
 class Cursor:
     """Reads the fields of one APDU in order; raises AxdrError or ApduError."""

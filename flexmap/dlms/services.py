@@ -35,6 +35,11 @@ _SERVICE = {
     Tag.ACTION_REQUEST: (Conformance.ACTION, Conformance.BLOCK_TRANSFER_WITH_ACTION),
 }
 
+_WHOLE = {
+    Tag.GET_REQUEST: Conformance.ATTRIBUTE_0_WITH_GET,
+    Tag.SET_REQUEST: Conformance.ATTRIBUTE_0_WITH_SET,
+}
+"""What naming attribute 0 takes."""
 _LISTS = {
     Tag.GET_REQUEST: (pdu.WITH_LIST,),
     Tag.SET_REQUEST: (pdu.SET_WITH_LIST, pdu.SET_LIST_FIRST_BLOCK),
@@ -42,10 +47,23 @@ _LISTS = {
 }
 
 
+class _Lane:
+    """Long transfers under way, of one priority."""
+
+    __slots__ = ("incoming", "outgoing", "returning")
+
+    def __init__(self) -> None:
+        self.outgoing: Outgoing | None = None
+        """What a GET is sending in blocks."""
+        self.returning: Outgoing | None = None
+        """What an ACTION is returning in blocks."""
+        self.incoming: Incoming | None = None
+
+
 class Services(ObjectAccess):
     """The services of one open association."""
 
-    __slots__ = ("_incoming", "_outgoing", "_returning")
+    __slots__ = ("_lane", "_urgent_lane", "_usual")
 
     def __init__(
         self,
@@ -58,11 +76,16 @@ class Services(ObjectAccess):
         room: int,
     ) -> None:
         super().__init__(device, view, client, context, limits=limits, room=room)
-        self._outgoing: Outgoing | None = None
-        """What a GET is sending in blocks."""
-        self._returning: Outgoing | None = None
-        """What an ACTION is returning in blocks."""
-        self._incoming: Incoming | None = None
+        self._lane = self._usual = _Lane()
+        """The lane of the request that is being answered, and that of normal priority."""
+        self._urgent_lane: _Lane | None = None
+
+    def _lane_of(self, *, urgent: bool) -> _Lane:
+        if not urgent:
+            return self._usual
+        if self._urgent_lane is None:
+            self._urgent_lane = _Lane()
+        return self._urgent_lane
 
     # --- entry
 
@@ -82,7 +105,7 @@ class Services(ObjectAccess):
 
     def answer(self, apdu: bytes) -> bytes:
         """Return the response to any plain request; ``long`` where it is too long for one APDU."""
-        self.long = None
+        self._begin()
         if apdu[:1] == _ACCESS:
             return self._access(apdu)
         if apdu[:1] not in _REQUESTS:
@@ -93,7 +116,9 @@ class Services(ObjectAccess):
             return MALFORMED
         if not self._able(_needed(request)):
             return NOT_NEGOTIATED
-        if self.waiting:
+        urgent = self._urgent(asked=request.urgent)
+        self._lane = self._lane_of(urgent=urgent)
+        if self._blocked(urgent=urgent):
             response = self._refuse(request, DataAccessResult.TEMPORARY_FAILURE)
         elif self.hls is not None and not _is_hls_reply(request):
             response = self._refuse(request, self._too_early())
@@ -103,13 +128,14 @@ class Services(ObjectAccess):
             return self._get_or_abort(request)
         else:
             job = self._set(request) if request.service == Tag.SET_REQUEST else self._action(request)
-            return self._run(job, confirmed=request.confirmed)
+            return self._run(job, confirmed=request.confirmed, urgent=urgent)
         return response if request.confirmed or request.service == Tag.GET_REQUEST else b""
 
     def close(self) -> None:
         """Forget transfers and the request that waits: the association ends."""
         super().close()
-        self._outgoing = self._returning = self._incoming = None
+        self._lane = self._usual = _Lane()
+        self._urgent_lane = None
 
     def _refuse(self, request: Request, result: DataAccessResult) -> bytes:
         """Return the response of the request's own kind that says ``result`` for each target."""
@@ -139,13 +165,13 @@ class Services(ObjectAccess):
         try:
             return self._get(request)
         except RowsGoneError:
-            self._outgoing = None
+            self._lane.outgoing = None
             return self._refuse(request, DataAccessResult.LONG_GET_ABORTED)
 
     def _get(self, request: Request) -> bytes:
         if request.kind == pdu.GET_NEXT:
             return self._get_next(request)
-        self._outgoing = None
+        self._lane.outgoing = None
         if request.kind == pdu.NORMAL:
             found = self._read(request.targets[0])
             if isinstance(found, DataAccessResult):
@@ -171,22 +197,22 @@ class Services(ObjectAccess):
             return self._send_long(head, outgoing)
         if not self._able(Conformance.BLOCK_TRANSFER_WITH_GET):
             return bytes((Tag.GET_RESPONSE, pdu.NORMAL, invoke, 1, DataAccessResult.OTHER_REASON))
-        self._outgoing = outgoing
+        self._lane.outgoing = outgoing
         return self._send_block(invoke, outgoing)
 
     def _send_block(self, invoke: int, outgoing: Outgoing) -> bytes:
         block = outgoing.block(self._room - _BLOCK_OVERHEAD)
         if block.last:
-            self._outgoing = None
+            self._lane.outgoing = None
         return pdu.get_block_response(invoke, block)
 
     def _get_next(self, request: Request) -> bytes:
-        outgoing = self._outgoing
+        outgoing = self._lane.outgoing
         if outgoing is None:
             result = DataAccessResult.NO_LONG_GET_IN_PROGRESS
             return pdu.get_block_error(request.invoke, request.number, result)
         if request.number != outgoing.number:
-            self._outgoing = None
+            self._lane.outgoing = None
             result = DataAccessResult.DATA_BLOCK_NUMBER_INVALID
             return pdu.get_block_error(request.invoke, request.number, result)
         return self._send_block(request.invoke, outgoing)
@@ -198,25 +224,25 @@ class Services(ObjectAccess):
             results = yield from self._write_all(request.targets, request.values)
             return self._set_response(request, results)
         if request.targets:
-            self._incoming = None
+            self._lane.incoming = None
             denied = self._denied(request.targets, self._view.writable)
             if denied is not None:
                 return _set_block_error(request, denied)
             listed = request.kind == pdu.SET_LIST_FIRST_BLOCK
-            self._incoming = Incoming(request.targets, listed=listed, limit=self._limits.max_long_value)
-        incoming, block = self._incoming, request.block
+            self._lane.incoming = Incoming(request.targets, listed=listed, limit=self._limits.max_long_value)
+        incoming, block = self._lane.incoming, request.block
         if incoming is None:
             return _set_block_error(request, DataAccessResult.NO_LONG_SET_IN_PROGRESS)
         if block.number != incoming.number + 1:
-            self._incoming = None
+            self._lane.incoming = None
             return _set_block_error(request, DataAccessResult.DATA_BLOCK_NUMBER_INVALID)
         if not incoming.add(block):
-            self._incoming = None
+            self._lane.incoming = None
             return _set_block_error(request, DataAccessResult.LONG_SET_ABORTED)
         number = block.number.to_bytes(4, "big")
         if not block.last:
             return bytes((Tag.SET_RESPONSE, 2, request.invoke)) + number
-        self._incoming = None
+        self._lane.incoming = None
         values = incoming.values()
         if values is None:
             results = [DataAccessResult.TYPE_UNMATCHED] * len(incoming.targets)
@@ -240,29 +266,31 @@ class Services(ObjectAccess):
         listed = request.kind in (pdu.WITH_LIST, pdu.ACTION_LIST_FIRST_BLOCK)
         if request.kind == pdu.ACTION_NEXT:
             return self._return_next(request)
-        self._returning = None
+        self._lane.returning = None
         if request.block is not None:
             if targets:
-                self._incoming = None
+                self._lane.incoming = None
                 denied = self._denied(targets, self._view.executable)
                 if denied is not None:
                     return self._action_error(request, ActionResult(denied))
-                self._incoming = Incoming(targets, listed=listed, limit=self._limits.max_long_value)
-            incoming, block = self._incoming, request.block
+                self._lane.incoming = Incoming(targets, listed=listed, limit=self._limits.max_long_value)
+            incoming, block = self._lane.incoming, request.block
             if incoming is None:
                 return self._action_error(request, ActionResult.NO_LONG_ACTION_IN_PROGRESS)
             if block.number != incoming.number + 1 or not incoming.add(block):
-                self._incoming = None
+                self._lane.incoming = None
                 return self._action_error(request, ActionResult.LONG_ACTION_ABORTED)
             if not block.last:
                 return bytes((Tag.ACTION_RESPONSE, 4, invoke)) + block.number.to_bytes(4, "big")
-            self._incoming = None
+            self._lane.incoming = None
             taken, targets, listed = incoming.values(), incoming.targets, incoming.listed
             if taken is None:
                 mismatch = [ActionReply(ActionResult.TYPE_UNMATCHED)] * len(targets)
                 return self._action_response(invoke, mismatch, listed=listed)
             values = taken
+        lane = self._lane
         replies = yield from self._act_all(targets, values)
+        self._lane = lane  # others may have been answered meanwhile
         return self._action_response(invoke, replies, listed=listed)
 
     def _action_error(self, request: Request, result: ActionResult) -> bytes:
@@ -281,23 +309,23 @@ class Services(ObjectAccess):
         if self._able(Conformance.BLOCK_TRANSFER_WITH_ACTION):
             # Of one method what it returns, as Gurux's client has it; of several the list of their responses.
             raw = head[3:] + items if listed else replies[0].returned or b""
-            self._returning = Outgoing(iter((raw,)))
-            return self._return_block(invoke, self._returning)
+            self._lane.returning = Outgoing(iter((raw,)))
+            return self._return_block(invoke, self._lane.returning)
         return head + b"".join(pdu.action_item(reply.result, None) for reply in replies)
 
     def _return_block(self, invoke: int, outgoing: Outgoing) -> bytes:
         block = outgoing.block(self._room - _BLOCK_OVERHEAD)
         if block.last:
-            self._returning = None
+            self._lane.returning = None
         head = bytes((Tag.ACTION_RESPONSE, 2, invoke))
         return head + pdu.data_block(last=block.last, number=block.number, raw=block.raw)
 
     def _return_next(self, request: Request) -> bytes:
-        outgoing = self._returning
+        outgoing = self._lane.returning
         if outgoing is None:
             return self._action_error(request, ActionResult.NO_LONG_ACTION_IN_PROGRESS)
         if request.number != outgoing.number:
-            self._returning = None
+            self._lane.returning = None
             return self._action_error(request, ActionResult.LONG_ACTION_ABORTED)
         return self._return_block(request.invoke, outgoing)
 
@@ -311,13 +339,14 @@ class Services(ObjectAccess):
         except (ApduError, AxdrError):
             return MALFORMED
         why: DataAccessResult | None = None
-        if self.waiting:
+        urgent = self._urgent(asked=request.urgent)
+        if self._blocked(urgent=urgent):
             why = DataAccessResult.TEMPORARY_FAILURE
         elif self.hls is not None:
             why = self._too_early()
         elif len(request.items) > self._limits.max_list:
             why = DataAccessResult.OTHER_REASON
-        return self._run(self._access_all(request, why), confirmed=request.confirmed)
+        return self._run(self._access_all(request, why), confirmed=request.confirmed, urgent=urgent)
 
     def _access_all(self, request: access.AccessRequest, why: DataAccessResult | None) -> Job[bytes]:
         """Carry out a list of accesses; none of them if there is a reason why not."""
@@ -366,6 +395,8 @@ def _needed(request: Request) -> int:
         needed |= blocks
     if any(target.selector for target in request.targets):
         needed |= Conformance.SELECTIVE_ACCESS
+    if request.service in _WHOLE and any(not target.index for target in request.targets):
+        needed |= _WHOLE[Tag(request.service)]
     return needed
 
 

@@ -91,7 +91,7 @@ class ShortNameServices(ObjectAccess):
 
     def answer(self, apdu: bytes) -> bytes:
         """Return the response to any plain request; ``long`` where it is too long for one APDU."""
-        self.long = None
+        self._begin()
         tag = apdu[0] if apdu else 0
         if tag not in _NEEDED:
             return NOT_UNDERSTOOD

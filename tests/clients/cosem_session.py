@@ -38,7 +38,9 @@ class Session:
         max_pdu: int = 0xFFFF,
         mechanism: int | None = None,
         suite: int = 0,
+        whole: bool = False,
     ) -> None:
+        """Associate; ``whole``: propose attribute 0 with GET."""
         if mechanism == HLS_MANUFACTURER:
             authentication: Any = HighLevelSecurityCommonAuthentication(secret=secret)
         elif mechanism == HLS_GMAC or (mechanism is None and keys and not secret):
@@ -59,6 +61,8 @@ class Session:
             block_transfer=True,
             max_pdu_size=max_pdu,
         )
+        if whole:
+            self.client.dlms_connection.conformance.attribute_0_supported_with_get = True
         self.client.connect()
         self.client.associate()
 

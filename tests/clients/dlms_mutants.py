@@ -41,6 +41,8 @@ def seeds() -> list[bytes]:
         get(7, PROFILE, 2),
         get(7, PROFILE, 2, b"\1\2" + EntrySelection(3, 5).encode()),
         get(15, ASSOCIATION_LN, 2),
+        get(7, PROFILE, 0),
+        b"\xc1\x01\x41" + note[:8] + b"\0\0" + axdr.structure(axdr.NULL, axdr.octet_string(b"hello")),
         b"\xc0\x02\xc1\0\0\0\1",
         b"\xc0\x03\xc1" + both,
         b"\xc1\x01\xc1" + note + axdr.octet_string(b"hello"),

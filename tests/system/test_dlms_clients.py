@@ -241,3 +241,25 @@ def test_two_clients_at_once_keep_apart(ports):
             assert first.get(3, ENERGY, 2) == second.get(3, ENERGY, 2) == 123456
         first.close()
         second.close()
+
+
+def test_attribute_0_with_gurux(ports):
+    more = ("ATTRIBUTE_0_SUPPORTED_WITH_GET", "ATTRIBUTE_0_SUPPORTED_WITH_SET", "PRIORITY_MGMT_SUPPORTED")
+    with gurux_client.connect(
+        "127.0.0.1", ports["tcp"], server_sap=SAP, more=more, **settings("manager")
+    ) as meter:
+        assert set(more) <= set(meter.conformance_names())
+        # Its get takes no attribute 0, its get of a list does.
+        energy, profile = meter.get_list([(3, ENERGY, 0), (7, PROFILE, 0)])
+        assert energy == [bytes((1, 0, 1, 8, 0, 255)), 123456, [0, 30]]
+        assert rows_of(profile[1]) == expected_rows(0, 1439)
+        assert (profile[0], profile[6], len(profile)) == (bytes((1, 0, 99, 1, 0, 255)), 1440, 8)
+        meter.close()
+
+
+def test_attribute_0_with_dlms_cosem(ports):
+    with cosem_client.connect(
+        "127.0.0.1", ports["tcp"], server_sap=SAP, whole=True, **settings("management")
+    ) as meter:
+        assert meter.get(3, ENERGY, 0)[1:] == [123456, [0, 30]]
+        meter.close()

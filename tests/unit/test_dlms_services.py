@@ -388,3 +388,157 @@ def test_the_object_list_by_class_and_by_object():
     assert listed(meter, 4, ids[0]) == [(1, NOTE)]
     assert listed(meter, 4, axdr.NULL) == listed(meter, 2, axdr.NULL) == 12
     assert listed(meter, 5, axdr.NULL) == 13
+
+
+# --- attribute 0
+
+
+def whole(class_id, name):
+    return attribute_key(class_id, name, 0)
+
+
+def test_attribute_0_is_all_attributes_and_null_data_for_what_cannot_be_read():
+    meter, device = opened()
+    response = meter.transceive(b"\xc0\x01\xc1" + whole(4, POWER) + b"\0")
+    values = axdr.decode(response[4:])
+    assert (response[:4].hex(), values[:4]) == ("c401c100", (POWER, -2305, (-1, 27), 0))
+    assert len(values) == 5
+    response = meter.transceive(b"\xc0\x01\xc1" + whole(3, POWER) + b"\0")  # the extended register as a register
+    assert axdr.decode(response[4:]) == (POWER, -2305, (-1, 27))
+    response = meter.transceive(b"\xc0\x01\xc1" + whole(3, MISSING) + b"\0")
+    assert axdr.decode(response[4:]) == (MISSING, None, (-1, 35))
+    association = axdr.decode(meter.transceive(b"\xc0\x01\xc1" + whole(15, ASSOCIATION_LN) + b"\0")[4:])
+    assert association[0] == ASSOCIATION_LN and association[2] == (3, SAP) and association[6] is None
+    response = meter.transceive(b"\xc0\x03\xc1\x02" + whole(3, ENERGY) + b"\0" + whole(3, bytes(6)) + b"\0")
+    assert response[:4].hex() == "c403c102"
+    assert response[4:] == b"\0" + axdr.structure(
+        axdr.octet_string(ENERGY), axdr.encode("double-long-unsigned", 123456), b"\x02\x02\x0f\0\x16\x1e"
+    ) + b"\x01\x04"  # fmt: skip
+    del device
+
+
+def test_attribute_0_of_a_profile_streams_its_rows():
+    meter, device = opened(max_pdu=300, conformance=CONFORMANCE_LN & ~Conformance.GENERAL_BLOCK_TRANSFER)
+    raw, response = b"", meter.transceive(b"\xc0\x01\xc1" + whole(7, PROFILE) + b"\0")
+    assert device.profile.made < 100
+    while True:
+        piece, _ = axdr.take_octet_string(response, 9)
+        raw += piece
+        if response[3]:
+            break
+        response = meter.transceive(b"\xc0\x02\xc1" + response[4:8])
+    elements = axdr.elements_of(raw)
+    assert elements[0] == axdr.octet_string(PROFILE)
+    assert elements[1] == whole_profile(device)
+    assert len(elements) == 8
+
+
+def test_attribute_0_follows_rights_and_refuses_selection():
+    reader, _ = opened("public")
+    assert reader.transceive(b"\xc0\x01\xc1" + whole(3, ENERGY) + b"\0").hex() == "c401c10103"
+    assert reader.transceive(b"\xc0\x01\xc1" + whole(3, bytes(6)) + b"\0").hex() == "c401c10104"
+    meter, _ = opened()
+    chosen = b"\x01\x02" + axdr.structure(*(axdr.encode("double-long-unsigned", n) for n in (1, 2)),
+                                          *(axdr.encode("long-unsigned", n) for n in (1, 0)))  # fmt: skip
+    assert meter.transceive(b"\xc0\x01\xc1" + whole(7, PROFILE) + chosen).hex() == "c401c1010d"
+
+
+def test_attribute_0_that_was_not_negotiated():
+    bits = Conformance.ATTRIBUTE_0_WITH_GET | Conformance.ATTRIBUTE_0_WITH_SET
+    meter, device = opened(conformance=CONFORMANCE_LN & ~bits)
+    assert meter.transceive(b"\xc0\x01\xc1" + whole(3, ENERGY) + b"\0").hex() == "d80102"
+    assert meter.transceive(b"\xc1\x01\xc1" + whole(1, NOTE) + b"\0" + note_of(b"a")).hex() == "d80102"
+    access = b"\xd9\x40\0\0\1\0\x02\x01" + whole(3, ENERGY) + b"\x02" + whole(1, NOTE) + b"\x02\0" + note_of(b"a")
+    assert meter.transceive(access).hex() == "da400000010000" + "020000" + "02" + "0104" + "0204"
+    assert device.values[device.schema.slot(1, NOTE, 2)] == axdr.octet_string(b"")
+
+
+def note_of(text, name=b"\0"):
+    return axdr.structure(name, axdr.octet_string(text))
+
+
+def test_attribute_0_is_written_where_there_is_no_null_data():
+    meter, device = opened()
+    slot = device.schema.slot(1, NOTE, 2)
+
+    def write(value, class_id=1, name=NOTE):
+        return meter.transceive(b"\xc1\x01\xc1" + whole(class_id, name) + b"\0" + value).hex()
+
+    assert write(note_of(b"one")) == "c501c100"
+    assert device.values[slot] == axdr.octet_string(b"one")
+    assert write(note_of(b"two", axdr.octet_string(NOTE))) == "c501c100"  # its own name may stand there
+    assert write(axdr.structure(b"\0", b"\0")) == "c501c100"  # nothing to write
+    assert device.values[slot] == axdr.octet_string(b"two")
+    assert write(note_of(b"three", axdr.octet_string(SERIAL))) == "c501c103"  # another name: nothing is written
+    assert write(axdr.structure(b"\0", b"\x11\x05")) == "c501c10c"  # the device's own result
+    assert write(axdr.structure(b"\0")) == "c501c10c"  # one attribute too few
+    assert write(b"\x09\x00") == "c501c10c"
+    assert write(axdr.structure(b"\0", b"\x06\0\0\0\x01", b"\0"), 3, ENERGY) == "c501c103"
+    assert write(note_of(b"x"), 1, bytes(6)) == "c501c104"
+    assert device.values[slot] == axdr.octet_string(b"two")
+    long = note_of(bytes(1000))
+    for number, at in enumerate(range(0, len(long), 400), 1):
+        raw = long[at : at + 400]
+        head = b"\xc1\x02\xc1" + whole(1, NOTE) + b"\0" if number == 1 else b"\xc1\x03\xc1"
+        response = meter.transceive(head + pdu.data_block(last=at + 400 >= len(long), number=number, raw=raw))
+    assert response.hex() == "c503c100" + "00000003"
+    assert device.values[slot] == axdr.octet_string(bytes(1000))
+
+
+def test_a_reader_cannot_write_attribute_0():
+    meter, device = opened("reader")
+    assert meter.transceive(b"\xc1\x01\xc1" + whole(1, NOTE) + b"\0" + note_of(b"a")).hex() == "c501c103"
+    first = b"\xc1\x02\xc1" + whole(1, NOTE) + b"\0" + pdu.data_block(last=False, number=1, raw=b"\x02")
+    assert meter.transceive(first).hex() == "c503c103" + "00000001"
+    assert device.values[device.schema.slot(1, NOTE, 2)] == axdr.octet_string(b"")
+
+
+# --- priority
+
+
+def silent(meter, apdu):
+    sap = meter.settings.client_sap
+    return meter.connection.receive(wrapper.encode(sap, SAP, apdu))
+
+
+NORMAL, HIGH = b"\x41", b"\xc2"
+
+
+def test_a_request_of_high_priority_overtakes_one_that_waits():
+    meter, device = opened()
+    device.breaker_later = True
+    assert silent(meter, b"\xc3\x01" + NORMAL + KEY["open"] + b"\0") == b""
+    get = KEY["energy"] + b"\0"
+    assert meter.transceive(b"\xc0\x01" + HIGH + get).hex() == "c401c200" + "060001e240"
+    assert meter.transceive(b"\xc0\x01" + NORMAL + get).hex() == "c4014101" + "02"
+    assert silent(meter, b"\xc3\x01" + HIGH + KEY["close"] + b"\0") == b""
+    assert meter.transceive(b"\xc0\x01" + HIGH + get).hex() == "c401c201" + "02"
+    access = b"\xd9\xc0\0\0\1\0\x01\x01" + KEY["energy"] + b"\x01\0"
+    assert meter.transceive(access).hex() == "dac00000010000" + "0100" + "01" + "0102"
+    first, second = device.pending
+    second.answer(ActionResult.SUCCESS)
+    assert [wrapper.decode_datagram(late).apdu.hex() for late in meter.late] == ["c701c20000"]
+    first.answer(ActionResult.HARDWARE_FAULT)
+    assert wrapper.decode_datagram(meter.late[1]).apdu.hex() == "c701410100"
+    assert meter.transceive(b"\xc0\x01" + NORMAL + get).hex() == "c4014100" + "060001e240"
+
+
+def test_without_priority_management_nothing_overtakes():
+    meter, device = opened(conformance=CONFORMANCE_LN & ~Conformance.PRIORITY_MANAGEMENT)
+    device.breaker_later = True
+    assert silent(meter, b"\xc3\x01" + NORMAL + KEY["open"] + b"\0") == b""
+    assert meter.transceive(b"\xc0\x01" + HIGH + KEY["energy"] + b"\0").hex() == "c401c201" + "02"
+
+
+def test_a_request_of_high_priority_does_not_end_a_long_one():
+    meter, device = opened(max_pdu=300, conformance=CONFORMANCE_LN & ~Conformance.GENERAL_BLOCK_TRANSFER)
+    raw, response = b"", meter.transceive(b"\xc0\x01" + NORMAL + KEY["profile"] + b"\0")
+    while True:
+        piece, _ = axdr.take_octet_string(response, 9)
+        raw += piece
+        if response[3]:
+            break
+        urgent = meter.transceive(b"\xc0\x01" + HIGH + KEY["energy"] + b"\0")
+        assert urgent.hex() == "c401c200" + "060001e240"
+        response = meter.transceive(b"\xc0\x02" + NORMAL + response[4:8])
+    assert raw == whole_profile(device)
