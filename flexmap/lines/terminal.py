@@ -78,7 +78,11 @@ def set_speed(descriptor: int, speed: int) -> None:
 
 
 def open_terminal(path: str) -> int:
-    """Return a descriptor of a terminal, which others may have open too, raw. Raises OSError and termios.error."""
+    """Return a descriptor of a terminal, which others may have open too, raw. Raises OSError and termios.error.
+
+    A link that :func:`offer_terminal` made and that has outlived its program is refused.
+    """
+    _check_offer(Path(path))
     descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     try:
         tty.setraw(descriptor)
@@ -123,23 +127,68 @@ def _lock(descriptor: int) -> None:
 def offer_terminal(reactor: Any, path: str, protocol: Protocol) -> tuple[TerminalTransport, Stop]:
     """Make a pseudo-terminal with a link to it at ``path``; return its transport and what ends it.
 
-    Raises OSError, also if something other than a link has that name.
+    Raises OSError, also if something other than a link has that name. While it is offered, the file of that name
+    with ``.lock`` behind it is locked and names the terminal: a program that is killed leaves its link behind, and
+    the system gives the terminal's name to the next program that asks for one.
     """
     link = Path(path)
     if link.exists() and not link.is_symlink():
         raise OSError(0, "there is something else of that name")
     # Both ends stay open: the terminal is there whether somebody sits at it or not.
     master, slave = os.openpty()
-    tty.setraw(slave)
-    link.unlink(missing_ok=True)
-    link.symlink_to(os.ttyname(slave))
-    transport = TerminalTransport(reactor, protocol, master, slave)
+    try:
+        tty.setraw(slave)
+        lock = _hold_offer(link, os.ttyname(slave))
+    except BaseException:
+        os.close(master)
+        os.close(slave)
+        raise
+    transport = TerminalTransport(reactor, protocol, master, slave, lock)
 
     def stop() -> None:
         link.unlink(missing_ok=True)
+        _lock_file(link).unlink(missing_ok=True)
         cast("Any", transport).loseConnection()
 
     return transport, stop
+
+
+def _lock_file(link: Path) -> Path:
+    return link.with_name(link.name + ".lock")
+
+
+def _hold_offer(link: Path, terminal: str) -> int:
+    """Link to a terminal, and lock a file that names it; return the file's descriptor. Raises OSError."""
+    made = link.with_name(f"{link.name}.lock.{os.getpid()}")
+    descriptor = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.write(descriptor, terminal.encode())
+        made.replace(_lock_file(link))
+        link.unlink(missing_ok=True)
+        link.symlink_to(terminal)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_offer(link: Path) -> None:
+    """Raise OSError if a link is one of :func:`offer_terminal` and its program is gone; others pass."""
+    try:
+        descriptor = os.open(_lock_file(link), os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        named = os.read(descriptor, 4096).decode(errors="replace")
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        offered = False
+    except BlockingIOError:
+        offered = True
+    finally:
+        os.close(descriptor)
+    if offered != (link.is_symlink() and str(link.readlink()) == named):
+        raise OSError(errno.ENXIO, "nobody is at the other end")
 
 
 def cause(error: Exception) -> object:

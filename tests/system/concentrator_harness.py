@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
 import time
+import urllib.request
 
 from gateway_harness import FLEXMAP, free_ports
 
@@ -59,6 +61,21 @@ def gateway(processes, tmp_path, name, *, meters=3, port=None):
     made = Process(tmp_path / name, "serve", path, "--log-level", "info")
     processes.append(made)
     return made
+
+
+def catch_up(tmp_path, since, name="site.toml", timeout=120):
+    """Wait until every meter has answered after a time, and no second that is known to be missing is left."""
+    web = configuration.load(tmp_path / name).web.listen
+    deadline = time.monotonic() + timeout
+    while True:
+        with urllib.request.urlopen(f"http://{web}/metrics", timeout=10) as answer:
+            told = re.findall(r"^flexmap_concentrator_(\w+){.*?} (\S+)$", answer.read().decode(), re.MULTILINE)
+        figures = {figure: float(value) for figure, value in told}
+        answered = time.time() - figures["round_seconds"] > since + 3  # a latest record is of the second before
+        if figures["connected"] and answered and not figures["meters_silent"] and not figures["behind_seconds"]:
+            return
+        assert time.monotonic() < deadline, figures
+        time.sleep(0.5)
 
 
 def store_of(tmp_path, name="site.toml"):

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from concentrator_harness import Terminal, concentrator, gateway, store_of
+from concentrator_harness import Terminal, catch_up, concentrator, gateway, store_of
 
 from flexmap.model import EventCode
 from flexmap.stcomet import mnsh
@@ -56,7 +56,7 @@ def test_every_second_comes_once_whoever_is_killed(processes, tmp_path):
     began = concentrator(processes, tmp_path)
     core = gateway(processes, tmp_path, "core1.log")
     core.wait_for("connected to")
-    time.sleep(12)
+    catch_up(tmp_path, time.time())
     began.end(signal.SIGKILL)
     core.wait_for("the line is gone")
     time.sleep(8)
@@ -67,7 +67,7 @@ def test_every_second_comes_once_whoever_is_killed(processes, tmp_path):
     started = time.time()
     core = gateway(processes, tmp_path, "core2.log")
     core.wait_for("connected to")
-    time.sleep(25)
+    catch_up(tmp_path, started)
     core.end()
     store, site = store_of(tmp_path)
     counted = {}

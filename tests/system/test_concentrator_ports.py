@@ -16,7 +16,7 @@ import time
 import tty
 
 import pytest
-from concentrator_harness import Process, Terminal, concentrator, gateway, store_of
+from concentrator_harness import Process, Terminal, catch_up, concentrator, gateway, store_of
 from gateway_harness import FLEXMAP
 
 from flexmap.stcomet.login import proof
@@ -92,7 +92,7 @@ def test_a_serial_line_unplugged_and_plugged_in_again(processes, tmp_path, cable
     process = concentrator(processes, tmp_path, port=f"serial:{near}{OPTIONS}")
     core = gateway(processes, tmp_path, "core.log", port=f"serial:{far}{OPTIONS}")
     core.wait_for("connected to")
-    time.sleep(8)
+    catch_up(tmp_path, time.time())
     # The line belongs to one program at each end.
     second = Process(tmp_path / "second.log", "concentrator", "--port", f"serial:{near}{OPTIONS}", "--meters", 1,
                      "--state", tmp_path / "second")  # fmt: skip
@@ -110,7 +110,7 @@ def test_a_serial_line_unplugged_and_plugged_in_again(processes, tmp_path, cable
         assert time.monotonic() < deadline, core.log.read_text()
         time.sleep(0.2)
     back = time.time()
-    time.sleep(15)
+    catch_up(tmp_path, back)
     core.end()
     process.end()
     counted = no_second_is_missing(tmp_path)
@@ -195,7 +195,7 @@ def test_tcp_wants_a_login_and_the_gateway_logs_in(processes, tmp_path):
     secrets.write_text(secrets.read_text() + f'\n[concentrator]\npassword = "{password}"\n')
     core = gateway(processes, tmp_path, "core2.log", meters=2, port=f"tcp:127.0.0.1:{port}")
     core.wait_for("connected to")
-    time.sleep(12)
+    catch_up(tmp_path, time.time())
     core.end()
     no_second_is_missing(tmp_path, meters=2)
     for log in (process.log, core.log):

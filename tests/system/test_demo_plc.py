@@ -13,7 +13,7 @@ from pathlib import Path
 
 import gurux_client
 import pytest
-from concentrator_harness import Process, Terminal, store_of
+from concentrator_harness import Process, Terminal, catch_up, store_of
 from gateway_harness import (
     FLEXMAP,
     MANAGER_GAK,
@@ -181,6 +181,7 @@ def test_kill_of_the_concentrator_is_healed_and_no_second_is_missing(tmp_path):
             time.sleep(8)
         now = time.time()
         until(lambda: all(second > now + 1 for second in newest(running)), 60)
+        catch_up(tmp_path, now, "demo.toml")
         for poller in pollers:
             poller.done.set()
             poller.join(5)

@@ -1,6 +1,7 @@
 """A meter behind an open circuit, and the health of its power line, as clients of both faces see them."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -193,6 +194,7 @@ def test_an_open_circuit_shows_on_both_faces_at_the_same_time_and_so_does_its_en
         time.sleep(0.1)
     print("ladder", round(time.time() - cut), ladder)
     steps = [step["quality"] for step in ladder if step["quality"][0] == step["quality"][1]]
+    steps = [step for step, _ in itertools.groupby(steps)]  # the channel's state may follow a moment later
     assert steps == [(quality.GOOD,) * 2, (OLD,) * 2, (LOST,) * 2]
     assert ladder[-1]["live"] == (0, False)
     assert all(step["live"] != (0, False) for step in ladder if step["quality"] == (OLD, OLD))
