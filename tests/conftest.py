@@ -1,6 +1,13 @@
 """What holds for every test."""
 
+import signal
+
 import pytest
+
+
+def pytest_configure():
+    """Let child processes hear Ctrl-C also where a shell runs the tests in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
