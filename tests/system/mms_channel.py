@@ -4,11 +4,12 @@ import os
 
 import mms_site
 
-from flexmap.faces.libiec61850 import ctypes_api, document, model, server, values
+from flexmap.faces.libiec61850 import ctypes_api, model, server, values
 from flexmap.mapping.quality import age, never_read
+from flexmap.scl import served
 
 library = ctypes_api.load()
-ied = document.parse(mms_site.CID.read_bytes(), "FMTEST")
+ied = served.parse(mms_site.CID.read_bytes(), "FMTEST")
 built = model.build(library, ied)
 running = server.Server(library, built.pointer, ied, lambda: None)
 written = values.Values(library, running.pointer, mms_site.SITE, built)

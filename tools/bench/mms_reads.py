@@ -70,13 +70,14 @@ def serve_engine(meters):
 
 def serve_bare(meters):
     """Run a server of the library alone, in its own thread, nothing of Python in its way; says its port."""
-    from flexmap.faces.libiec61850 import document, model, server  # noqa: PLC0415
+    from flexmap.faces.libiec61850 import model, server  # noqa: PLC0415
+    from flexmap.scl import served  # noqa: PLC0415
 
-    served = site(meters)
+    built_site = site(meters)
     library = ctypes_api.load()
     library.IedServer_start.argtypes = (c_void_p, c_int)
     library.IedServer_start.restype = None
-    ied = document.parse(generate(served, FileKind.CID), served.ied)
+    ied = served.parse(generate(built_site, FileKind.CID), built_site.ied)
     bare = server.Server(library, model.build(library, ied).pointer, ied, lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from flexmap.faces.libiec61850.ctypes_api import BASIC_TYPES, FC, Pointer
-from flexmap.faces.libiec61850.document import Attribute, DataObject, DataSet, Device, Ied, Node, Report
 from flexmap.faces.libiec61850.reports import ReportBlock
 from flexmap.model import ConfigurationError
+from flexmap.scl.served import Attribute, DataObject, DataSet, Device, Ied, Node, Report
 
 _INTEGERS = {"INT8", "INT16", "INT24", "INT32", "INT64", "INT128"}
 _UNSIGNED = {"INT8U", "INT16U", "INT24U", "INT32U"}

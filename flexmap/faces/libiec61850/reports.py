@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from flexmap.faces.libiec61850.ctypes_api import Pointer, RcbEventHandler
-from flexmap.faces.libiec61850.document import DCHG, QCHG
+from flexmap.scl.served import DCHG, QCHG
 
 _SET_PARAMETER, _ENABLE, _DISABLE = 1, 4, 5
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from flexmap.faces.libiec61850.ctypes_api import EDITION_2, FC, POLICY_DENY, Pointer
-from flexmap.faces.libiec61850.document import Ied
 from flexmap.model import ConfigurationError
+from flexmap.scl.served import Ied
 
 _PERIOD = 0.02
 """Seconds between two periodic tasks: report times, select time-outs, waiting commands."""

@@ -20,11 +20,12 @@ import msgspec
 
 from flexmap.bus import frames
 from flexmap.bus.framer import Framer, encode
-from flexmap.faces.libiec61850 import ctypes_api, document, model
+from flexmap.faces.libiec61850 import ctypes_api, model
 from flexmap.faces.libiec61850.control import Controls
 from flexmap.faces.libiec61850.server import Server
 from flexmap.faces.libiec61850.values import Values, stamp_unmapped
 from flexmap.model import Command, ConfigurationError, FlexmapError, Sample
+from flexmap.scl import served
 
 BUS_FD = 3
 _STATUS_PERIOD = 1.0
@@ -108,7 +109,7 @@ class Worker:
 
     def _serve(self, frame: frames.Model) -> None:
         library = ctypes_api.load()
-        ied = document.parse(frame.scl, frame.site.ied)
+        ied = served.parse(frame.scl, frame.site.ied)
         built = model.build(library, ied)
         server = Server(library, built.pointer, ied, self._tick)
         stamp_unmapped(library, server.pointer, built.devices, _wall_clock())

@@ -1,18 +1,18 @@
-"""The engine's reader of SCL documents."""
+"""The reader of the served part of SCL documents."""
 
 from pathlib import Path
 
 import pytest
 
-from flexmap.faces.libiec61850 import document
 from flexmap.model import ConfigurationError
+from flexmap.scl import served
 
 CID = (Path(__file__).parents[1] / "data" / "mini.cid").read_bytes()
 
 
 @pytest.fixture(scope="module")
 def ied():
-    return document.parse(CID, "FMTEST")
+    return served.parse(CID, "FMTEST")
 
 
 def node(ied, device, name):
@@ -30,9 +30,7 @@ def test_devices_take_the_ied_name_in_front(ied):
 
 
 def test_a_device_with_a_functional_name_keeps_it():
-    renamed = document.parse(
-        CID.replace(b'<LDevice inst="M1">', b'<LDevice inst="M1" ldName="Feeder7">'), "FMTEST"
-    )
+    renamed = served.parse(CID.replace(b'<LDevice inst="M1">', b'<LDevice inst="M1" ldName="Feeder7">'), "FMTEST")
     assert (renamed.devices[1].name, renamed.devices[1].functional) == ("Feeder7", True)
 
 
@@ -40,15 +38,15 @@ def test_types_are_expanded_with_fc_and_triggers_inherited(ied):
     (watt,) = [o for o in node(ied, "M1", "MMXN1").objects if o.name == "Watt"]
     mag, q, _t, units = watt.children
     assert (watt.cdc, mag.basic_type, mag.children[0].name, mag.children[0].fc) == ("MV", "Struct", "f", "MX")
-    assert mag.children[0].triggers == document.DCHG
-    assert q.triggers == document.QCHG
+    assert mag.children[0].triggers == served.DCHG
+    assert q.triggers == served.QCHG
     assert units.children[0].enumeration["W"] == 38
 
 
 def test_report_control_blocks_are_expanded_to_their_instances(ied):
     reports = node(ied, "M1", "LLN0").reports
     assert [report.name for report in reports] == ["brAll01", "brAll02", "urAll01", "urAll02"]
-    assert reports[0].triggers == document.DCHG | document.QCHG | document.INTEGRITY | document.GI
+    assert reports[0].triggers == served.DCHG | served.QCHG | served.INTEGRITY | served.GI
     assert (reports[0].buffered, reports[0].buffer_time, reports[0].id) == (True, 50, "M1_brAll")
     assert [report.name for report in node(ied, "GW", "LLN0").reports] == ["urSite"]
     assert node(ied, "GW", "LLN0").reports[0].id is None
@@ -81,7 +79,7 @@ def test_instances_bring_their_own_initial_values(ied):
 )
 def test_a_damaged_document_is_a_clear_error(damage, words):
     with pytest.raises(ConfigurationError, match=words) as caught:
-        document.parse(CID.replace(*damage), "FMTEST")
+        served.parse(CID.replace(*damage), "FMTEST")
     assert "SCL document" in caught.value.where
     assert caught.value.remedy
 
@@ -89,4 +87,4 @@ def test_a_damaged_document_is_a_clear_error(damage, words):
 def test_a_wrong_type_is_named_with_its_line():
     line = CID[: CID.index(b'lnType="T_MMXN"')].count(b"\n") + 1
     with pytest.raises(ConfigurationError, match=f"line {line}:"):
-        document.parse(CID.replace(b'lnType="T_MMXN"', b'lnType="T_NONE"', 1), "FMTEST")
+        served.parse(CID.replace(b'lnType="T_MMXN"', b'lnType="T_NONE"', 1), "FMTEST")
