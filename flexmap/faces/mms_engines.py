@@ -1,16 +1,24 @@
 """The engines of the MMS face, by their name in the configuration.
 
-``libiec61850``: a worker process on the field's reference library, for small sites.
+``libiec61850``: a worker process on the field's reference library, for small sites. ``native``: flexmap's own, in
+the core process, for many meters and clients.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flexmap.faces.libiec61850 import limits
 from flexmap.faces.libiec61850.engine import LibIec61850Engine
 from flexmap.faces.mms import MmsEngine
+from flexmap.faces.native.engine import NativeEngine
 from flexmap.model import ConfigurationError, Site
 
-_ENGINES = {LibIec61850Engine.NAME: (LibIec61850Engine, limits.check_limits)}
+_Engine = tuple[Callable[[], MmsEngine], Callable[[Site], None]]
+_ENGINES: dict[str, _Engine] = {
+    LibIec61850Engine.NAME: (LibIec61850Engine, limits.check_limits),
+    NativeEngine.NAME: (NativeEngine, lambda _site: None),
+}
 
 
 def engine(name: str) -> MmsEngine:

@@ -39,6 +39,7 @@ from flexmap.gateway.sections import ConcentratorSection, SimulationSection, Sou
 from flexmap.gateway.service import Gateway
 from flexmap.gateway.web import make_site
 from flexmap.model import ConfigurationError, FlexmapError, Meter, MeterType
+from flexmap.scl.abilities import ENGINES
 from flexmap.scl.communication import Address
 from flexmap.scl.generate import FileKind, generate
 from flexmap.sources.concentrator.port import parse_port
@@ -147,7 +148,8 @@ class Service:
         """Start every part; fires when clients can connect, fails with FlexmapError if one cannot start."""
         config = self._config
         mms_engines.check_limits(config.mms.engine, config.site)
-        scl = generate(config.site, FileKind.CID, address=Address(host=config.mms.host, port=config.mms.port))
+        place = Address(host=config.mms.host, port=config.mms.port)
+        scl = generate(config.site, FileKind.CID, address=place, abilities=ENGINES[config.mms.engine])
         store = self._store = self._open_store()
         companion = self._begin_beside()
         gateway = Gateway(self._reactor, config.site, store, self.metrics)

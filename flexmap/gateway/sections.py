@@ -99,7 +99,7 @@ class MmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     """``[mms]``: the IEC 61850 face."""
 
     listen: str = "127.0.0.1:10102"
-    engine: Literal["libiec61850"] = "libiec61850"
+    engine: Literal["libiec61850", "native"] = "libiec61850"
 
 
 Authentication = Literal["none", "lls", "hls", "hls-md5", "hls-sha1", "hls-gmac", "hls-sha256", "hls-ecdsa"]

@@ -1,4 +1,4 @@
-"""Read and write (ISO 9506-2 clauses 14.6 and 14.7): variables, data sets, elements and components of variables."""
+"""Read and write (ISO 9506-2 clauses 14.6 and 14.7): variables, data sets, elements and components."""
 
 from __future__ import annotations
 

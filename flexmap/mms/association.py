@@ -148,11 +148,12 @@ class Association:
                 element = self._handler(tag)(self, request, begin, stop)
             if element is None:
                 return _NOTHING
-            response = pdu.confirmed_response(number, element)
-            if len(response) > self.negotiated.max_pdu:
-                raise ServiceError(ErrorClass.SERVICE, 0, "a response larger than the negotiated PDU")
         except ServiceError as error:
             return Answer(pdu.confirmed_error(number, error))
+        response = pdu.confirmed_response(number, element)
+        if len(response) > self.negotiated.max_pdu:
+            too_large = ServiceError(ErrorClass.SERVICE, 0)
+            return Answer(pdu.confirmed_error(number, too_large))
         return Answer(response, plan if plan is not None and plan.lasting else None, invoke)
 
     def _handler(self, tag: int) -> Handler:

@@ -103,7 +103,7 @@ class Transport:
         most = (self.negotiated.size if self.negotiated is not None else _DEFAULT_SIZE) - 3
         if len(unit) <= most:
             return b"\x03\x00" + (len(unit) + 7).to_bytes(2, "big") + b"\x02\xf0\x80" + unit
-        frames = []
+        frames: list[bytes] = []
         for begin in range(0, len(unit), most):
             part = unit[begin : begin + most]
             mark = b"\x80" if begin + most >= len(unit) else b"\x00"

@@ -1,6 +1,6 @@
-"""MMS data (ISO 9506-2 clause 14.4.2): values as they stand on the wire, encoded when they change.
+r"""MMS data (ISO 9506-2 clause 14.4.2): values as they stand on the wire, encoded when they change.
 
-A value is its complete element, tag and length included: ``b"\\x83\\x01\\x01"`` is the boolean true.
+A value is its complete element, tag and length included: ``b"\x83\x01\x01"`` is the boolean true.
 """
 
 from __future__ import annotations

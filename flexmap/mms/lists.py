@@ -69,15 +69,13 @@ def define(association: Association, request: bytes, at: int, end: int) -> bytes
 
 def delete(association: Association, request: bytes, at: int, end: int) -> bytes:
     """Carry out deleteNamedVariableList."""
-    scope, names, domain = _SPECIFIC, [], ""
+    scope, domain = _SPECIFIC, ""
+    names: list[pdu.Name] = []
     for tag, begin, stop in ber.elements(request, at, end):
         if tag == 0x80:
             scope = ber.unsigned(request[begin:stop])
         elif tag == 0xA1:
-            while begin < stop:
-                _, _, after = ber.element(request, begin, stop)
-                names.append(pdu.object_name(request, begin, after))
-                begin = after
+            names = pdu.object_names(request, begin, stop)
         elif tag == 0x82:
             domain = ber.text(request[begin:stop])
     if scope == _OF_ASSOCIATION:

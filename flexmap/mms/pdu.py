@@ -197,6 +197,16 @@ def object_name(pdu: bytes, at: int, end: int) -> Name:
     raise BerError(f"object name {tag:#04x}")
 
 
+def object_names(pdu: bytes, at: int, end: int) -> list[Name]:
+    """Return a sequence of ObjectNames; raises BerError."""
+    names = []
+    while at < end:
+        _, _, after = ber.element(pdu, at, end)
+        names.append(object_name(pdu, at, after))
+        at = after
+    return names
+
+
 def encode_name(name: Name) -> bytes:
     """Return an ObjectName."""
     domain, item = name

@@ -64,7 +64,7 @@ def decode_connect(data: bytes) -> Connect:
 
 def _contexts(data: bytes, at: int, end: int) -> list[tuple[int, bytes, bool]]:
     """Return identifier, abstract syntax, and whether BER is offered, of each proposed context."""
-    found = []
+    found: list[tuple[int, bytes, bool]] = []
     for tag, start, stop in ber.elements(data, at, end):
         if tag != 0x30 or len(found) == _MAX_CONTEXTS:
             raise BerError("presentation context definition list")

@@ -124,8 +124,8 @@ def _sized(unit: bytes, at: int) -> tuple[int, int]:
 
 
 def _parameters(unit: bytes, at: int, end: int) -> dict[int, bytes]:
-    """Return parameters by identifier, in whatever order they came; those of the connect item beside the others."""
-    found = {}
+    """Return parameters by identifier, in whatever order they came; the connect item's beside the others."""
+    found: dict[int, bytes] = {}
     while at < end:
         identifier = unit[at]
         begin, at = _sized(unit, at + 1)

@@ -1,10 +1,10 @@
-"""The variables of a server: logical devices (MMS domains), their nodes and components, their values, encoded.
+r"""The variables of a server: logical devices (MMS domains), their nodes, components and encoded values.
 
-All devices with the same nodes share one :class:`DeviceSchema`; a :class:`Device` is one flat list of octets. In it
-stands, depth first, every leaf's encoded value and, in front of the components of every structure, its tag and
+All devices with the same nodes share one :class:`DeviceSchema`; a :class:`Device` is one flat list of octets. In
+it stands, depth first, every leaf's encoded value and, in front of the components of every structure, its tag and
 length. So what a component reads as is a slice, joined, at whatever depth::
 
-    values = [... b"\\xa2\\x18", b"\\xa2\\x07", mag.f, q, t ...]      # MMXN1$MX$Watt
+    values = [... b"\xa2\x18", b"\xa2\x07", mag.f, q, t ...]      # MMXN1$MX$Watt
 
 A write that changes the length of a value mends the headers in front of it; few do.
 

@@ -10,8 +10,10 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: str
     max_clients: int
-    """Associations held at once: ``DynAssociation max``, and the most instances an indexed control block needs."""
+    """Associations held at once: ``DynAssociation max``."""
     max_logical_devices: int
+    max_instances: int = 5
+    """Most instances of an indexed report control block: clients that take the same reports at once."""
     max_report_blocks: int
     """Report control blocks, instances counted, that keep up with one update a second of every point."""
     name_length: int = 64
@@ -33,4 +35,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
 LIBIEC61850 = Abilities(engine="libiec61850", max_clients=5, max_logical_devices=100, max_report_blocks=512)
 """libiec61850 1.6 with dynamic data sets and the file service switched off."""
 
-ENGINES = {abilities.engine: abilities for abilities in (LIBIEC61850,)}
+NATIVE = Abilities(engine="native", max_clients=500, max_logical_devices=10_000, max_report_blocks=50_000)
+"""flexmap's own engine."""
+
+ENGINES = {abilities.engine: abilities for abilities in (LIBIEC61850, NATIVE)}

@@ -66,7 +66,7 @@ def site_reports(site: Site, abilities: Abilities) -> list[Report]:
     state = [m for meter in site.meters for m in _state(site, meter)]
     health = [Member(ld, "LLN0", "Health", "ST") for ld in (ROOT_LD, *(meter.ld for meter in site.meters))]
     return [
-        Report(data_set, name, tuple(members), buffered, on_change, period, abilities.max_clients)
+        Report(data_set, name, tuple(members), buffered, on_change, period, abilities.max_instances)
         for data_set, name, members, buffered, on_change, period in (
             ("AllEnergy", "brAllEnergy", energies, True, False, ENERGY_PERIOD_MS),
             ("AllState", "brAllState", state, True, True, STATE_PERIOD_MS),
@@ -81,8 +81,8 @@ def meter_instances(meters: int, abilities: Abilities) -> int:
 
     One for each client, fewer on a large site: every instance costs the engine time at every update.
     """
-    left = abilities.max_report_blocks - 3 * abilities.max_clients
-    return min(max(left // (3 * max(meters, 1)), 1), abilities.max_clients)
+    left = abilities.max_report_blocks - 3 * abilities.max_instances
+    return min(max(left // (3 * max(meters, 1)), 1), abilities.max_instances)
 
 
 def _state(site: Site, meter: Meter) -> tuple[Member, ...]:

@@ -16,7 +16,7 @@ from dlms_toy_server import SlowBreaker
 from twisted.internet import reactor
 
 from flexmap.faces.dlms.ports import HdlcPort, Ports, SerialPort, WrapperPort
-from flexmap.faces.dlms.throttle import Throttle
+from flexmap.faces.throttle import Throttle
 
 LOOPBACK = {"host": "127.0.0.1", "port": 0}
 

@@ -23,7 +23,7 @@ from flexmap.dlms.selection import CaptureObject
 from flexmap.dlms.server import Server
 from flexmap.faces.dlms.push import Post
 from flexmap.faces.dlms.pushing import PushObject, PushSettings, Way
-from flexmap.faces.dlms.throttle import Throttle
+from flexmap.faces.throttle import Throttle
 
 HEAD_END = 5
 OBJECTS = (

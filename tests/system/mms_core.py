@@ -14,6 +14,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.protocols.basic import LineReceiver
 
 from flexmap.faces.libiec61850.engine import LibIec61850Engine
+from flexmap.faces.native.engine import NativeEngine
 from flexmap.model import CommandResult, Sample, Site
 
 decode_samples = msgspec.json.Decoder(dict[str, list[Sample]]).decode
@@ -44,7 +45,9 @@ class Driver(LineReceiver):
             number, done, cause = message["result"]
             self.open.pop(number).callback(CommandResult(number, done, cause))
         elif "status" in message:
-            self.say(status=msgspec.structs.asdict(self.engine.status) | {"pid": self.engine.pid})
+            self.say(
+                status=msgspec.structs.asdict(self.engine.status) | {"pid": getattr(self.engine, "pid", None)}
+            )
         elif "stop" in message:
             self.engine.stop().addCallback(self.stopped)
 
@@ -57,10 +60,14 @@ class Driver(LineReceiver):
             reactor.stop()
 
 
-def main(site_file, cid, port, timeout, silence):
+def main(name, site_file, cid, port, *limits):
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    engine = LibIec61850Engine(command_timeout=float(timeout))
-    engine.SILENCE_LIMIT = float(silence)
+    timeout, silence = limits
+    if name == "native":
+        engine = NativeEngine()
+    else:
+        engine = LibIec61850Engine(command_timeout=float(timeout))
+        engine.SILENCE_LIMIT = float(silence)
     driver = Driver(engine)
     stdio.StandardIO(driver)
     site = msgspec.json.decode(Path(site_file).read_bytes(), type=Site)

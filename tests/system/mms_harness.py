@@ -19,12 +19,20 @@ class Core:
     """The core process; messages that it says are sorted by their key."""
 
     def __init__(
-        self, tmp_path, *, site=mms_site.SITE, cid=mms_site.CID, port=0, command_timeout=10.0, silence=6.0
+        self,
+        tmp_path,
+        *,
+        engine="libiec61850",
+        site=mms_site.SITE,
+        cid=mms_site.CID,
+        port=0,
+        command_timeout=10.0,
+        silence=6.0,
     ):
         site_file = tmp_path / "site.json"
         site_file.write_bytes(msgspec.json.encode(site))
         self.log = tmp_path / "core.log"
-        arguments = [str(argument) for argument in (site_file, cid, port, command_timeout, silence)]
+        arguments = [str(argument) for argument in (engine, site_file, cid, port, command_timeout, silence)]
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "mms_core.py"), *arguments],
             stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The libiec61850 engine: what clients read, and how it lives through crashes, hangs and a lost core."""
+"""The MMS engines: what clients read; how the libiec61850 worker lives through crashes, hangs, a lost core."""
 
 import os
 import signal
@@ -20,9 +20,10 @@ T0_UTC = "684ee1801f7ced"
 """T0 as a UtcTime: seconds, then the fraction in 24 bits."""
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with core(tmp_path_factory.mktemp("core")) as engine:
+@pytest.fixture(scope="module", params=["libiec61850", "native"])
+def running(request, tmp_path_factory):
+    """Both engines: they answer alike."""
+    with core(tmp_path_factory.mktemp("core"), engine=request.param) as engine:
         engine.update(sample("SM_1"), sample("SM_2"))
         with Rust(engine.port) as client:
             until(lambda: client.read(ref="FMTESTM2/MMTR1.SupWh", fc="ST")[0] != 0)

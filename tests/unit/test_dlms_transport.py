@@ -16,8 +16,8 @@ from flexmap.dlms.hdlc import POLL, Command
 from flexmap.dlms.hdlc_server import HdlcSettings
 from flexmap.dlms.optical import SignOn, with_parity
 from flexmap.faces.dlms.serial_line import SerialTalk
-from flexmap.faces.dlms.throttle import Throttle
-from flexmap.faces.dlms.transport import Gate, TcpFactory, origin_of
+from flexmap.faces.tcp import Gate, TcpFactory, origin_of
+from flexmap.faces.throttle import Throttle
 
 GET = wrapper.encode(16, SAP, bytes.fromhex("c001c1") + b"\0\1" + SERIAL + b"\2\0")
 OPENING = wrapper.encode(16, SAP, NONE_AARQ)
@@ -46,7 +46,7 @@ def lines():
 def factory(clock, *, most=3, most_per_address=3, idle_timeout=60):
     server, _ = toy_server()
     gate = Gate(clock, most=most, most_per_address=most_per_address)
-    return TcpFactory(server.connection, clock, Throttle(clock), gate=gate, idle_timeout=idle_timeout)
+    return TcpFactory(server.connection, clock, Throttle(clock), Logger(), gate=gate, idle_timeout=idle_timeout)
 
 
 def connect(made, host=None):

@@ -8,7 +8,7 @@ from pathlib import Path
 import flexmap
 
 PACKAGE = Path(flexmap.__file__).parent
-SANS_IO = ("model", "mapping", "scl", "dlms", "g3", "stcomet")
+SANS_IO = ("model", "mapping", "scl", "mms", "dlms", "g3", "stcomet")
 
 
 def imports_of(path: Path) -> set[str]:

@@ -31,9 +31,9 @@ from flexmap.faces.dlms.ports import Ports, PortSettings
 from flexmap.faces.dlms.push import Post
 from flexmap.faces.dlms.pushing import Keeper, PushObject, PushSettings, Way
 from flexmap.faces.dlms.security_log import SecurityLog
-from flexmap.faces.dlms.throttle import Throttle
 from flexmap.faces.dlms.updates import Updates, update_definitions, update_objects
 from flexmap.faces.interface import OnCommand
+from flexmap.faces.throttle import Throttle
 from flexmap.mapping.zone import Zone
 from flexmap.model import Event, Sample, Site
 from flexmap.model.firmware import FirmwareReport

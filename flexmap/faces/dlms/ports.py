@@ -18,9 +18,10 @@ from flexmap.dlms.hdlc_server import HdlcSettings
 from flexmap.dlms.objects import ObjectDefinition, SlotValue
 from flexmap.dlms.optical import OPENING_SPEED, SignOn
 from flexmap.dlms.server import Server
+from flexmap.faces.dlms.datagrams import WrapperDatagrams
 from flexmap.faces.dlms.serial_line import SerialTalk
-from flexmap.faces.dlms.throttle import Throttle
-from flexmap.faces.dlms.transport import Begin, Gate, TcpFactory, WrapperDatagrams
+from flexmap.faces.tcp import Begin, Gate, TcpFactory
+from flexmap.faces.throttle import Throttle
 from flexmap.lines.served import ServedLine
 from flexmap.lines.terminal import cause, offer_terminal
 from flexmap.model import ConfigurationError
@@ -166,7 +167,7 @@ class Ports:
                 self._serve_line(channel, port, server)
 
     def _listen(self, channel: int, host: str, begin: Begin, tell: Throttle) -> None:
-        factory = TcpFactory(begin, self._reactor, tell, gate=self.gate, idle_timeout=self._idle_timeout)
+        factory = TcpFactory(begin, self._reactor, tell, log, gate=self.gate, idle_timeout=self._idle_timeout)
         tcp: Any = self._reactor.listenTCP(self._numbers[channel], factory, interface=host)
         self._numbers[channel] = int(tcp.getHost().port)
         self._stops.append(tcp.stopListening)

@@ -24,7 +24,7 @@ from flexmap.dlms.notification import confirmed_invoke
 from flexmap.dlms.push_setup import Destination, PushSetup, Transport
 from flexmap.dlms.wrapper import HEADER
 from flexmap.dlms.wrapper import encode as wrapped
-from flexmap.faces.dlms.throttle import Throttle
+from flexmap.faces.throttle import Throttle
 from flexmap.model.error import RemoteError
 
 log = Logger(namespace="flexmap.dlms.push")

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from flexmap.dlms.hdlc_server import HdlcSettings
 from flexmap.dlms.optical import Phase, SignOn, Step
 from flexmap.dlms.server import Server
-from flexmap.faces.dlms.transport import Talk
+from flexmap.faces.tcp import Talk
 from flexmap.lines.terminal import TerminalTransport
 
 log = Logger(namespace="flexmap.dlms")

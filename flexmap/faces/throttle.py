@@ -38,6 +38,6 @@ class Throttle:
         for emit, count in lines.items():
             if count > self._most:
                 emit(
-                    "{count} more lines about DLMS peers are left out; /metrics counts all",
+                    "{count} more lines about peers are left out; /metrics counts all",
                     count=count - self._most,
                 )

@@ -1,6 +1,6 @@
-"""The DLMS transports on Twisted: octets in, octets out, limits on idle, slow and many peers.
+"""Connections of a face on Twisted: octets in, octets out, limits on idle, slow and many peers.
 
-What is spoken, wrapper or HDLC, is a :class:`Conversation` of the server core.
+What is spoken is a :class:`Conversation` of the protocol's server core.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol, cast
 
-from twisted.internet import tcp, udp
+from twisted.internet import tcp
 from twisted.internet.base import DelayedCall, ReactorBase
 from twisted.internet.interfaces import IAddress, IPushProducer
-from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from flexmap.dlms.server import Server
-from flexmap.dlms.wrapper import WrapperError
-from flexmap.faces.dlms.throttle import Throttle
-
-log = Logger(namespace="flexmap.dlms")
+from flexmap.faces.throttle import Throttle
+from flexmap.model import RemoteError
 
 TICK = 2.0
 """Seconds between two looks at a connection's time limits."""
@@ -34,7 +31,7 @@ GRACE = 10.0
 
 
 class Conversation(Protocol):
-    """One peer as the server core sees it: Connection of the wrapper, Line of HDLC."""
+    """One peer as a server core sees it: a connection of MMS or of the wrapper, a line of HDLC."""
 
     @property
     def backlog(self) -> bool:
@@ -49,7 +46,7 @@ class Conversation(Protocol):
         """A secret has opened an association."""
 
     def receive(self, octets: bytes) -> bytes:
-        """Return what is to be sent; raises WrapperError where the stream is out of step."""
+        """Return what is to be sent; raises RemoteError where the stream is out of step."""
 
     def expire(self) -> None:
         """End what has been silent for too long."""
@@ -98,7 +95,7 @@ class Talk(TwistedProtocol):
         self._line.registerProducer(self, True)
 
     def answer(self, data: bytes) -> None:
-        """Answer what has come; raises WrapperError."""
+        """Answer what has come; raises RemoteError."""
         conversation = self.conversation
         if conversation is None:
             return
@@ -106,8 +103,12 @@ class Talk(TwistedProtocol):
         if reply:
             self.answered = self.reactor.seconds()
             self._line.write(reply)
-        if conversation.backlog and not self._paused:
-            # Other connections have their turn first.
+        if conversation.backlog:
+            self.put_off()
+
+    def put_off(self) -> None:
+        """Answer what is left waiting later: other connections have their turn first."""
+        if not self._paused:
             self._line.pauseProducing()
             self._later = self.reactor.callLater(0, self._go_on)
 
@@ -221,10 +222,11 @@ class TcpFactory(Factory):
     noisy = False
 
     def __init__(
-        self, begin: Begin, reactor: ReactorBase, tell: Throttle, *, gate: Gate, idle_timeout: float
+        self, begin: Begin, reactor: ReactorBase, tell: Throttle, log: Logger, *, gate: Gate, idle_timeout: float
     ) -> None:
         self.begin = begin
         self.tell = tell
+        self.log = log
         self.reactor = reactor
         self.gate = gate
         self.idle_timeout = idle_timeout
@@ -235,11 +237,15 @@ class TcpFactory(Factory):
         refusal = self.gate.refusal(origin)
         if refusal is not None:
             self.gate.refused += 1
-            self.tell(log.warn, "connection from {peer} refused: {why}", peer=addr, why=refusal)
+            self.tell(self.log.warn, "connection from {peer} refused: {why}", peer=addr, why=refusal)
             return None
-        talk = TcpTalk(self, origin)
+        talk = self.talk(origin)
         self.gate.enter(talk)
         return talk
+
+    def talk(self, origin: Hashable) -> TcpTalk:
+        """Return a connection's protocol."""
+        return TcpTalk(self, origin)
 
 
 class TcpTalk(Talk):
@@ -257,19 +263,28 @@ class TcpTalk(Talk):
         """Since when a frame has been unfinished, at the latest."""
         self._peer = ""
 
+    @property
+    def patience(self) -> float:
+        """Seconds that the peer may be silent."""
+        return self._factory.idle_timeout
+
     def connectionMade(self) -> None:
         """Begin to listen to the peer."""
         self._socket = cast("tcp.Connection", self.transport)
         self._socket.setTcpNoDelay(True)
         self._peer = str(self._socket.getPeer())
-        self.begin(self._factory.begin(self._socket.write, self.origin))
+        self.begin(self.converse())
         self._tick()
+
+    def converse(self) -> Conversation:
+        """Return the protocol core's side of the connection."""
+        return self._factory.begin(self._socket.write, self.origin)
 
     def dataReceived(self, data: bytes) -> None:
         """Answer what has come."""
         try:
             self.answer(data)
-        except WrapperError as error:
+        except RemoteError as error:
             self.abort(str(error), warn=True)
 
     def connectionLost(self, reason: Failure | None = None) -> None:
@@ -283,6 +298,7 @@ class TcpTalk(Talk):
     def abort(self, why: str = "", *, warn: bool = False) -> None:
         """Close the connection at once."""
         if why:
+            log = self._factory.log
             emit = log.warn if warn else log.info
             self._factory.tell(emit, "{peer}: {why}; connection closed", peer=self._peer, why=why)
         self._factory.gate.leave(self)
@@ -293,7 +309,7 @@ class TcpTalk(Talk):
         conversation = self.conversation
         if conversation is None:
             return
-        now, limit = self.reactor.seconds(), self._factory.idle_timeout
+        now, limit = self.reactor.seconds(), self.patience
         silent = now - self.answered
         if not conversation.unfinished:
             self._begun = None
@@ -306,34 +322,3 @@ class TcpTalk(Talk):
         else:
             conversation.expire()
             self._watch = self.reactor.callLater(min(TICK, limit - silent), self._tick)
-
-
-class WrapperDatagrams(DatagramProtocol):
-    """A UDP port: one frame in, at most one out."""
-
-    noisy = False
-
-    def __init__(self, server: Server, tell: Throttle) -> None:
-        self._tell = tell
-        self._datagrams = server.datagrams(self._send)
-
-    def startProtocol(self) -> None:
-        """Begin to answer."""
-        self._port = cast("udp.Port", self.transport)
-
-    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        """Answer a datagram."""
-        reply = self._datagrams.receive(addr, datagram)
-        if reply:
-            self._send(addr, reply)
-
-    def close(self) -> None:
-        """End all associations."""
-        self._datagrams.close()
-
-    def _send(self, peer: Hashable, octets: bytes) -> None:
-        try:
-            self._port.write(octets, cast("tuple[str, int]", peer))
-        except OSError as error:
-            text = "reply of {size} octets to {peer}: {error}"
-            self._tell(log.warn, text, size=len(octets), peer=peer, error=str(error))

@@ -1,0 +1,147 @@
+"""The engine behind the MMS face: builds the variables, listens, writes samples, tells how it is doing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, ClassVar, cast
+
+from twisted.internet import reactor as global_reactor
+from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from flexmap.faces.interface import OnCommand
+from flexmap.faces.mms import MmsStatus
+from flexmap.faces.native import model
+from flexmap.faces.native.listener import MmsFactory
+from flexmap.faces.native.values import Values
+from flexmap.faces.tcp import Gate
+from flexmap.mms.server import Server
+from flexmap.mms.variables import Change, Device
+from flexmap.model import ConfigurationError, Sample, Site
+from flexmap.scl import served
+from flexmap.scl.abilities import NATIVE
+
+log = Logger(namespace="flexmap.mms")
+
+_TICK = 1.0
+
+
+class NativeEngine:
+    """MmsEngine in the core process."""
+
+    NAME: ClassVar[str] = NATIVE.engine
+
+    def __init__(
+        self,
+        reactor: ReactorBase | None = None,
+        *,
+        max_connections: int = NATIVE.max_clients,
+        max_connections_per_address: int = NATIVE.max_clients // 2,
+        idle_timeout: float = 0.0,
+    ) -> None:
+        """Make an engine; ``idle_timeout`` in seconds, 0: an association may be silent for as long as it likes."""
+        self._reactor = cast("Any", reactor or global_reactor)
+        self._gate = Gate(self._reactor, most=max_connections, most_per_address=max_connections_per_address)
+        self._max_connections = max_connections
+        self._idle_timeout = idle_timeout
+        self._host, self._port = "", 0
+        self._listening: Any = None
+        self._server: Server | None = None
+        self._values: Values | None = None
+        self._ticks = LoopingCall(self._tick)
+        self._ticks.clock = self._reactor
+        self._rate = 0.0
+        self._counted = (0, 0.0)
+        self._error = ""
+
+    @property
+    def status(self) -> MmsStatus:
+        """Return how the engine is doing now."""
+        values = self._values
+        return MmsStatus(
+            engine=self.NAME,
+            serving=self._listening is not None,
+            host=self._host,
+            port=self._port,
+            clients=len(self._server.associations) if self._server else 0,
+            max_clients=self._max_connections,
+            samples=values.samples if values else 0,
+            points=values.points if values else 0,
+            points_per_second=self._rate,
+            skipped=values.skipped if values else 0,
+            error=self._error,
+        )
+
+    def start(self, site: Site, scl: bytes, address: tuple[str, int], on_command: OnCommand) -> Deferred[int]:
+        """Serve a site on (host, port); see MmsEngine."""
+        del on_command
+        return maybeDeferred(self._start, site, scl, address)
+
+    def _start(self, site: Site, scl: bytes, address: tuple[str, int]) -> int:
+        ied = served.parse(scl, site.ied)
+        built = model.build(ied, time.time_ns() // 1_000_000)
+        self._values = Values(site, built, self._changed)
+        self._server = Server(built.variables, identity=(ied.vendor, ied.type, ied.revision), on_event=self._told)
+        factory = MmsFactory(self._server, self._reactor, gate=self._gate, idle_timeout=self._idle_timeout)
+        host, port = address
+        try:
+            self._listening = self._reactor.listenTCP(port, factory, interface=host)
+        except CannotListenError as error:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port}: {error.socketError}",
+                where="[mms] listen",
+                remedy="stop what listens there or choose another address",
+            ) from None
+        self._host, self._port = host, int(self._listening.getHost().port)
+        self._ticks.start(_TICK, now=False).addErrback(self._failed)
+        log.info("MMS on {host}:{port} (native engine)", host=host, port=self._port)
+        return self._port
+
+    def update(self, samples: Iterable[Sample]) -> None:
+        """Take new samples."""
+        values = self._values
+        if values is None:
+            return
+        now = self._reactor.seconds()
+        for sample in samples:
+            values.apply(sample, now)
+
+    def identity(self, meter: str, point: str, text: str) -> None:
+        """Show a new value of an identity point of a meter."""
+        if self._values is not None:
+            self._values.identify(meter, point, text)
+
+    def stop(self) -> Deferred[None]:
+        """Stop serving; fires when every connection is closed."""
+        if self._ticks.running:
+            self._ticks.stop()
+        listening, self._listening = self._listening, None
+        stopped = maybeDeferred(listening.stopListening) if listening is not None else maybeDeferred(lambda: None)
+        self._gate.close()
+        return stopped.addCallback(lambda _: None)
+
+    def _tick(self) -> None:
+        values = self._values
+        if values is None:
+            return
+        now = self._reactor.seconds()
+        values.tick(now, time.time_ns() // 1_000_000)
+        points, then = self._counted
+        if then and now > then:
+            self._rate = (values.points - points) / (now - then)
+        self._counted = (values.points, now)
+
+    def _changed(self, device: Device, changes: list[Change]) -> None:
+        """Take note of changed values: what reports and logs are made from."""
+
+    def _failed(self, failure: Failure) -> None:
+        self._error = str(failure.value)
+        log.failure("MMS engine's clock ended", failure)
+
+    def _told(self, peer: str, text: str) -> None:
+        log.info("MMS client {peer}: {text}", peer=peer, text=text)
