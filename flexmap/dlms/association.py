@@ -12,6 +12,7 @@ from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.blocks import Outgoing
 from flexmap.dlms.general_blocks import GeneralTransfer, joined
 from flexmap.dlms.general_blocks import decode as decode_block
+from flexmap.dlms.notification import Change
 from flexmap.dlms.object_access import MALFORMED, NOT_NEGOTIATED, TOO_LONG, ObjectAccess, RowsGoneError
 from flexmap.dlms.objects import AssociationContext
 from flexmap.dlms.profile import ClientProfile, EventKind, Threat
@@ -87,6 +88,7 @@ class Association:
         "_services",
         "_transfer",
         "_wrap",
+        "announce",
         "deliver",
         "handle",
     )
@@ -117,6 +119,8 @@ class Association:
         """Layers of the response to a message that came in blocks."""
         self._narrow = False
         self.deliver: Callable[[bytes], None] = lambda _: None
+        self.announce: Callable[[bytes], bool] = lambda _: False
+        """Sends what the client did not ask for; tells whether it went out."""
         services.deliver = self._deliver_late
         if protection is None:
             services.beyond = self._plain
@@ -305,6 +309,43 @@ class Association:
         outer = None if late is None else late.outer
         self.deliver(joined(apdus if outer is None else [outer.wrap(each) for each in apdus]))
 
+    # --- notifications
+
+    @property
+    def server_sap(self) -> int:
+        """Server SAP of the logical device."""
+        return self._context.server_sap
+
+    @property
+    def listens(self) -> bool:
+        """The client has negotiated to be told of changes."""
+        return bool(self._context.conformance & (Conformance.EVENT_NOTIFICATION | Conformance.INFORMATION_REPORT))
+
+    def concerns(self, change: Change) -> bool:
+        """Tell whether the client is to know of a change: it has proven itself, and is configured for it."""
+        profile = self._lookup()
+        return profile is not None and change.key in profile.notify and self.proven
+
+    def tell(self, change: Change) -> bool:
+        """Send a notification of a change, protected as the client's messages must be; False if that cannot be."""
+        layers = self._unasked()
+        plain = self._services.notification(change, 0 if layers is None else layers.applied)
+        if not plain:
+            return False
+        apdu = plain if layers is None else layers.wrap(plain)
+        return len(apdu) <= self._context.max_send and self.announce(apdu)
+
+    def _unasked(self) -> Opened | None:
+        """Return what protects a message that answers no request."""
+        protection, profile = self._protection, self._lookup()
+        if protection is None:
+            return None
+        if profile is not None and profile is not self._profile:
+            self._use(profile)
+        # Where nothing is demanded, the client may protect its requests as it likes: it can read all of them.
+        able = AUTHENTICATED_ENCRYPTED if protection.ciphering is not None else 0
+        return protection.unasked(self._policy & AUTHENTICATED_ENCRYPTED or able)
+
     @property
     def proven(self) -> bool:
         """The client has proven that it knows a secret."""
@@ -341,6 +382,7 @@ class Association:
         # Nothing of it refers to itself any more: floods of associations leave no work for the garbage collector.
         self._services.deliver = self._services.denied = _nobody
         self._services.hls = None
+        self.announce = _unheard
         self._services.beyond = self.handle = _closed
         self._transfer = None
         self._late.clear()
@@ -351,6 +393,10 @@ class Association:
 def _closed(apdu: bytes) -> bytes:
     del apdu
     return _NOT_ALLOWED
+
+
+def _unheard(_: bytes) -> bool:
+    return False
 
 
 def _nobody(*_: object) -> None:

@@ -6,6 +6,9 @@ twice, because the answer to it was lost, gets the same answer and is not carrie
 
 A poll that comes with a request whose answer takes time (an action that waits for its meter) is held until the
 answer is there, at most :data:`HOLD` seconds; then the client is told RR, and may poll again.
+
+Notifications wait for a poll that nothing else answers, and go out in UI frames before RR; or for an empty UI
+frame, each of which fetches one.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from flexmap.dlms.general_blocks import apdus_of
 from flexmap.dlms.hdlc import LLC_COMMAND, LLC_RESPONSE, POLL, Command, Parameters, encode
 from flexmap.dlms.peer import TOO_LONG
 
+MOST_NOTICES = 8
+"""Notifications that wait for a poll."""
 HOLD = 8.0
 """Seconds that a poll waits for an answer."""
 _UNKNOWN, _WITH_INFORMATION, _TOO_LONG, _SEQUENCE = 1, 2, 4, 8
@@ -35,6 +40,7 @@ class Link:
         "_flight",
         "_handle",
         "_next",
+        "_notices",
         "_partial",
         "_queue",
         "_rejection",
@@ -72,6 +78,8 @@ class Link:
         """Information fields that are not acknowledged, with their segmentation bits."""
         self._flight = 0
         """How many of them have been sent."""
+        self._notices: deque[bytes] = deque()
+        """Information fields of notifications that wait for a poll."""
         self._partial = bytearray()
         self._busy = False
         self._rejection = b""
@@ -83,7 +91,8 @@ class Link:
     @property
     def held(self) -> int:
         """Octets kept for this link."""
-        return len(self._partial) + sum(len(information) for information, _ in self._queue)
+        waiting = sum(len(information) for information, _ in self._queue) + sum(map(len, self._notices))
+        return len(self._partial) + waiting
 
     def receive(self, control: int, information: bytes, *, segmented: bool) -> bytes:
         """Take a frame other than SNRM and DISC."""
@@ -106,6 +115,14 @@ class Link:
         """Take the answer that a poll may be held for; return it if one is."""
         self._enqueue(apdu)
         return self.let_go()
+
+    def announce(self, apdu: bytes) -> bool:
+        """Keep a notification for the next poll with nothing else to answer; False if too many wait."""
+        information = LLC_RESPONSE + apdu
+        if len(information) > self.parameters.max_transmit or len(self._notices) >= MOST_NOTICES:
+            return False
+        self._notices.append(information)
+        return True
 
     def let_go(self) -> bytes:
         """Answer the poll that is held, if one is."""
@@ -141,7 +158,14 @@ class Link:
         return self._respond()
 
     def _unnumbered(self, control: int, information: bytes) -> bytes:
-        """Carry out a request that is not numbered; the answer is not numbered either."""
+        """Carry out a request that is not numbered; the answer is not numbered either.
+
+        An empty one is the permission to send a notification.
+        """
+        if not information and control & POLL:
+            if not self._notices:
+                return encode(self._addresses, self._next << 5 | POLL | Command.RR)
+            return encode(self._addresses, Command.UI | POLL, self._notices.popleft())
         if information[:3] != LLC_COMMAND or len(information) > self.parameters.max_receive:
             return b""
         reply = self._handle(information[3:])
@@ -190,7 +214,7 @@ class Link:
         """Answer a poll: with a window of I frames, or that the server is ready to receive."""
         queue, ready = self._queue, self._next << 5
         if not queue or self._busy:
-            return encode(self._addresses, ready | POLL | Command.RR)
+            return self._told() + encode(self._addresses, ready | POLL | Command.RR)
         number = self._acknowledged
         if len(queue) == 1:
             self._flight = 1
@@ -203,6 +227,14 @@ class Link:
             control = ready | (number + position & 7) << 1 | (POLL if position == count - 1 else 0)
             frames.append(encode(self._addresses, control, information, segmented=segmented))
         return b"".join(frames)
+
+    def _told(self) -> bytes:
+        """Return the notifications that wait, in frames without number."""
+        if self._busy or not self._notices:
+            return b""
+        notices = b"".join(encode(self._addresses, Command.UI, information) for information in self._notices)
+        self._notices.clear()
+        return notices
 
     def _reject(self, control: int, why: int) -> bytes:
         """Begin the frame reject condition, which SNRM or DISC ends."""

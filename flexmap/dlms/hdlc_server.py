@@ -69,7 +69,7 @@ class Line:
     """One HDLC line: a TCP connection, a serial port."""
 
     __slots__ = ("_abilities", "_clock", "_deliver", "_limits", "_links", "_peer", "_server", "_settings",
-                 "_splitter", "backlog")  # fmt: skip
+                 "_splitter", "backlog", "paused")  # fmt: skip
 
     def __init__(
         self,
@@ -90,7 +90,9 @@ class Line:
         self._clock = clock
         self._splitter = Splitter(settings.inter_octet_timeout)
         self._links: dict[bytes, Link] = {}
-        self._peer = Peer(server, pool, limits, self._late, origin)
+        self._peer = Peer(server, pool, limits, deliver=self._late, announce=self._announce, origin=origin)
+        self.paused = False
+        """The line does not take what is written."""
         self.backlog = False
         """Frames may be waiting: call ``receive(b"")`` when the replies are written."""
 
@@ -204,6 +206,11 @@ class Line:
     def _end(self, addresses: bytes) -> None:
         self._links.pop(addresses, None)
         self._peer.drop(addresses)
+
+    def _announce(self, addresses: bytes, apdu: bytes) -> bool:
+        """Keep a notification until the client polls: a server speaks when it is asked to."""
+        link = self._links.get(addresses)
+        return link is not None and self._room(len(apdu)) and link.announce(apdu)
 
     def _late(self, addresses: bytes, reply: bytes) -> None:
         link = self._links.get(addresses)

@@ -18,6 +18,7 @@ from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.apdu import ActionResult, Conformance, DataAccessResult, ServiceError, StateError
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.blocks import Outgoing
+from flexmap.dlms.notification import Change
 from flexmap.dlms.objects import (
     ASSOCIATION_LN,
     ActionReply,
@@ -148,6 +149,16 @@ class ObjectAccess:
 
     def answer(self, apdu: bytes) -> bytes:
         """Return the response to any plain request; ``long`` where it is too long for one APDU."""
+        raise NotImplementedError
+
+    def notification(self, change: Change, protection: int) -> bytes:
+        """Return what tells of a change, under that protection; empty if the client may not read the attribute."""
+        guard = self._view.guards.get(change.key, 0)
+        if change.key not in self._view.readable or protection & guard != guard:
+            return b""
+        return self._notify(change)
+
+    def _notify(self, change: Change) -> bytes:
         raise NotImplementedError
 
     def close(self) -> None:

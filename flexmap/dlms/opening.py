@@ -159,7 +159,8 @@ class Opening:
         client = self._client = msgspec.structs.replace(self._client, mechanism=Mechanism.NONE)
         title = client.system_title
         protection = None if title is None else self._protection(title)
-        initiate = InitiateRequest(conformance=CONFORMANCE_LN, max_pdu=self._limits.max_pdu)
+        conformance = CONFORMANCE_LN | Conformance.EVENT_NOTIFICATION
+        initiate = InitiateRequest(conformance=conformance, max_pdu=self._limits.max_pdu)
         context = self._context(Context.LN if protection is None else Context.LN_CIPHERED, initiate)
         context.open = True
         return self._association(context, protection, 0)[1]
@@ -197,6 +198,8 @@ class Opening:
         able = CONFORMANCE_SN if name in SHORT_NAMES else CONFORMANCE_LN
         if self._device.schema.has_class(PUSH_SETUP):
             able |= Conformance.DATA_NOTIFICATION
+        if client.notify:
+            able |= Conformance.INFORMATION_REPORT if name in SHORT_NAMES else Conformance.EVENT_NOTIFICATION
         if name not in CIPHERED:
             able &= ~Conformance.GENERAL_PROTECTION
         context.security = self._shared.setups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flexmap.dlms import acse
@@ -80,19 +81,22 @@ class Peer:
     """The associations of one peer: of a TCP connection, a UDP address, an HDLC line.
 
     Each has a key of the transport's own, made of the addresses as they stand in its frames. ``deliver`` takes
-    the key and a response that comes late.
+    the key and a response that comes late, ``announce`` the key and a notification, and tells whether it goes out.
     """
 
-    __slots__ = ("_deliver", "_limits", "_open", "_origin", "_pool", "_server")
+    __slots__ = ("_announce", "_deliver", "_limits", "_open", "_origin", "_pool", "_server")
 
     def __init__(
         self,
         server: Server,
         pool: Pool,
         limits: Limits,
+        *,
         deliver: Callable[[bytes, bytes], None],
+        announce: Callable[[bytes, bytes], bool],
         origin: Hashable = None,
     ) -> None:
+        self._announce = announce
         self._origin = origin
         self._server = server
         self._pool = pool
@@ -131,6 +135,8 @@ class Peer:
                 self._deliver(key, each)
 
         association.deliver = deliver
+        association.announce = partial(self._announce, key)
+        self._server.audience.join(association)
         self._open[key] = association
         self._pool.enter(self, key)
 
@@ -154,6 +160,7 @@ class Peer:
         association = self._open.pop(key, None)
         if association is not None:
             self._pool.leave(self, key)
+            self._server.audience.leave(association)
             association.close()
 
     def close(self) -> None:

@@ -74,6 +74,8 @@ class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
     """The only client system title let in; ``None`` lets in any that holds the keys."""
     pre_established: bool = False
     """Its associations are open without AARQ, and never released."""
+    notify: frozenset[bytes] = frozenset()
+    """Attributes, nine octets each, of whose changes it is told unasked if it negotiates that."""
 
     def __post_init__(self) -> None:
         """Refuse settings that would leave the client unproven."""

@@ -234,6 +234,16 @@ class Protection:
             if ciphering is not None:
                 ciphering.record(self.title)
 
+    def unasked(self, control: int) -> Opened:
+        """Return what protects a message that answers no request; ``control``: its least protection."""
+        control |= self.client.response_policy & AUTHENTICATED_ENCRYPTED
+        layers: list[Layer] = []
+        if control & AUTHENTICATED_ENCRYPTED:
+            ciphering = self._cipher(dedicated=self.dedicated is not None)
+            control |= AUTHENTICATED
+            layers.append(CipheredLayer(ciphering, control, dedicated=self.dedicated is not None))
+        return Opened(control, b"", self._complete(control, layers))
+
     # --- requests
 
     def open(self, apdu: bytes, required: int) -> Opened:

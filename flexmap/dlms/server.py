@@ -34,6 +34,7 @@ from collections.abc import Callable, Hashable
 from flexmap.dlms import acse
 from flexmap.dlms.acse import AcseError, Diagnostic
 from flexmap.dlms.association import Association
+from flexmap.dlms.audience import Audience
 from flexmap.dlms.hdlc_server import HdlcSettings, Line
 from flexmap.dlms.identity import Identity
 from flexmap.dlms.lockout import Lockout
@@ -77,6 +78,8 @@ class Server:
         self._counters = counters
         self._ciphering: dict[tuple[Keys, bool], Ciphering] = {}
         self._lockout = None if now is None else Lockout(now)
+        self.audience = Audience(now)
+        """Associations that are told of changes: ``audience.tell``."""
         self._pool = Pool(self.limits.max_all_associations, self.limits.max_unproven_associations)
         self.setups = Setups(
             clients,

@@ -9,6 +9,7 @@ from flexmap.dlms import apdu as pdu
 from flexmap.dlms.apdu import ActionResult, ApduError, Conformance, DataAccessResult, Tag
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.blocks import Incoming, Outgoing
+from flexmap.dlms.notification import Change, event_notification
 from flexmap.dlms.object_access import (
     MALFORMED,
     NOT_NEGOTIATED,
@@ -130,6 +131,9 @@ class Services(ObjectAccess):
             job = self._set(request) if request.service == Tag.SET_REQUEST else self._action(request)
             return self._run(job, confirmed=request.confirmed, urgent=urgent)
         return response if request.confirmed or request.service == Tag.GET_REQUEST else b""
+
+    def _notify(self, change: Change) -> bytes:
+        return event_notification(change) if self._able(Conformance.EVENT_NOTIFICATION) else b""
 
     def close(self) -> None:
         """Forget transfers and the request that waits: the association ends."""

@@ -53,7 +53,7 @@ class _Object(NamedTuple):
 
 
 class ShortNames:
-    """The short names of a schema's objects."""
+    """The short names of a schema's objects. ``by_key``: the short name of each attribute."""
 
     def __init__(self, schema: Schema) -> None:
         self.names: dict[int, ShortName] = {
@@ -84,6 +84,7 @@ class ShortNames:
             self._objects.append(_Object(base, class_id, definition.version, name, attributes, methods))
         if following > BASE:
             raise ConfigurationError("a device has too many objects for short names")
+        self.by_key = {named.key: name for name, named in self.names.items() if not named.is_method}
 
     def own(self, name: int, view: View) -> bytes | None:
         """Return an attribute of the association itself, encoded; ``None`` for any other name."""

@@ -12,6 +12,7 @@ from flexmap.dlms import axdr
 from flexmap.dlms.apdu import ApduError, Block, Conformance, DataAccessResult, Tag
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.blocks import Outgoing
+from flexmap.dlms.notification import Change, information_report
 from flexmap.dlms.object_access import (
     MALFORMED,
     NOT_NEGOTIATED,
@@ -21,7 +22,7 @@ from flexmap.dlms.object_access import (
     ObjectAccess,
     RowsGoneError,
 )
-from flexmap.dlms.objects import AssociationContext, LogicalDevice, Pending, View
+from flexmap.dlms.objects import AssociationContext, LogicalDevice, Pending, View, attribute_key
 from flexmap.dlms.profile import ClientProfile, Limits
 from flexmap.dlms.requests import Cursor, Target
 from flexmap.dlms.short_names import REPLY_TO_HLS, ShortName, ShortNames
@@ -30,6 +31,7 @@ _NAME, _PARAMETERISED, _BLOCK_NUMBER, _READ_BLOCK, _WRITE_BLOCK = 2, 4, 5, 6, 7
 _DATA, _ERROR, _BLOCK_RESULT, _NUMBER = 0, 1, 2, 3
 _BLOCK_OVERHEAD = 10
 _READ = Tag.READ_REQUEST
+_CLOCK_TIME = attribute_key(8, bytes((0, 0, 1, 0, 0, 255)), 2)
 _NEEDED = {
     Tag.READ_REQUEST: Conformance.READ,
     Tag.WRITE_REQUEST: Conformance.WRITE,
@@ -105,6 +107,16 @@ class ShortNameServices(ObjectAccess):
             return self._run(self._serve(tag, variables, values), confirmed=confirmed)
         except (ApduError, AxdrError):
             return MALFORMED if confirmed else b""
+
+    def _notify(self, change: Change) -> bytes:
+        """Return a report of the clock's time, where the client may read it, and of the new value."""
+        names, readable = self._names.by_key, self._view.readable
+        if change.key not in names or not self._able(Conformance.INFORMATION_REPORT):
+            return b""
+        variables = [(names[change.key], change.value)]
+        if _CLOCK_TIME in names and _CLOCK_TIME in readable and not self._view.guards.get(_CLOCK_TIME):
+            variables.insert(0, (names[_CLOCK_TIME], axdr.octet_string(change.time)))
+        return information_report(variables)
 
     def close(self) -> None:
         """Forget transfers and the request that waits: the association ends."""

@@ -35,7 +35,7 @@ _RESPONSES = frozenset(
 class Connection:
     """One peer that speaks the wrapper: a TCP connection, or a UDP address."""
 
-    __slots__ = ("_deliver", "_limits", "_peer", "_rest", "backlog", "proven")
+    __slots__ = ("_deliver", "_limits", "_peer", "_rest", "backlog", "paused", "proven")
 
     def __init__(
         self,
@@ -47,10 +47,19 @@ class Connection:
     ) -> None:
         self._limits = limits
         self._deliver = deliver
-        self._peer = Peer(server, pool, limits, lambda key, reply: deliver(_reply(key, reply)), origin)
+        self._peer = Peer(
+            server,
+            pool,
+            limits,
+            deliver=lambda key, reply: deliver(_reply(key, reply)),
+            announce=self._announce,
+            origin=origin,
+        )
         self._rest = b""
         self.backlog = False
         """Frames may be waiting: call ``receive(b"")`` when the replies are written."""
+        self.paused = False
+        """The peer does not take what is written: it is told nothing unasked."""
         self.proven = False
         """A datagram came in an association that a secret has opened."""
 
@@ -123,6 +132,11 @@ class Connection:
         for each in apdus_of(reply):
             self._deliver(_reply(key, each))
         return b""
+
+    def _announce(self, key: bytes, apdu: bytes) -> bool:
+        if not self.paused:
+            self._deliver(_reply(key, apdu))
+        return not self.paused
 
     def close(self) -> None:
         """End all associations: the peer is gone."""

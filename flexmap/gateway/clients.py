@@ -7,11 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from flexmap.dlms import certificates, security
+from flexmap.dlms import certificates, classes, security
 from flexmap.dlms.acse import Mechanism
 from flexmap.dlms.identity import Identity, Use
+from flexmap.dlms.objects import attribute_key
 from flexmap.dlms.profile import ClientProfile, Role
 from flexmap.dlms.setup import policy_bits, policy_of
+from flexmap.faces.dlms.objects import METER_LOGS, event_code_name
 from flexmap.gateway import identity as identities
 from flexmap.gateway import secrets as files
 from flexmap.gateway.config import Config
@@ -35,6 +37,8 @@ PROTECTIONS = {
     "authenticated": security.AUTHENTICATED,
     "authenticated-encrypted": security.AUTHENTICATED_ENCRYPTED,
 }
+_EVENT_CODES = {log.name.lower(): attribute_key(classes.DATA, event_code_name(log), 2) for log in METER_LOGS}
+"""The attribute that changes with each event of a log."""
 _NO_IDENTITY = Identity()
 
 
@@ -63,6 +67,7 @@ def client_profile(
         response_policy=response,
         system_title=title or None,
         pre_established=client.pre_established,
+        notify=frozenset(_EVENT_CODES[log] for log in client.notify),
     )
 
 

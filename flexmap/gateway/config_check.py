@@ -154,6 +154,8 @@ class Check:
         if client.authentication == "none" and ciphered and not client.pre_established:
             remedy = 'authenticate, for example with "hls-gmac"'
             raise self._error(f"{entry} protection", f"'{client.protection}' needs keys", remedy)
+        if client.notify and client.access == "public":
+            raise self._error(f"{entry} notify", "a public client may not read events", 'set access = "read"')
         if client.suite == 0 and (client.authentication == "hls-ecdsa" or client.signatures != "none"):
             raise self._error(f"{entry} suite", "suite 0 has no signatures", "set suite = 1 or 2")
 

@@ -32,6 +32,11 @@ COUNTERS = {
     ("dlms", "associations_security_failure"): ("flexmap_dlms_security_failures", "Messages that proved nothing"),
     ("dlms", "associations_protocol_error"): ("flexmap_dlms_protocol_errors", "Messages that are malformed"),
     ("dlms", "push_sent"): ("flexmap_dlms_push_sent", "Notifications delivered"),
+    ("dlms", "notifications_told"): ("flexmap_dlms_notifications", "Events told to clients that listen"),
+    ("dlms", "notifications_left_out"): (
+        "flexmap_dlms_notifications_left_out",
+        "Events that clients were not told of: too many at once, or not taken",
+    ),
     ("dlms", "push_lost"): ("flexmap_dlms_push_lost", "Notifications given up: too many waited"),
     ("mms", "restarts"): ("flexmap_mms_restarts", "Restarts of the engine's worker"),
     ("mms", "samples"): ("flexmap_mms_samples", "Samples written into the engine's model"),

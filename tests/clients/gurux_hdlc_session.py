@@ -8,7 +8,8 @@ from typing import Any
 
 import serial
 from gurux_dlms import GXReplyData
-from gurux_dlms.enums import Authentication, InterfaceType, Security
+from gurux_dlms.enums import Authentication, Conformance, InterfaceType, Security
+from gurux_dlms.GXDLMS import GXDLMS
 from gurux_dlms.secure import GXDLMSSecureClient
 from gurux_session import Session
 from remote import serve
@@ -111,6 +112,7 @@ class HdlcSession(Session):
         mode_e: str = "",
         pieces: bool = False,
         timeout: float = 10,
+        more: tuple[str, ...] = (),
     ) -> None:
         authentication = Authentication.NONE
         if secret is not None:
@@ -132,6 +134,8 @@ class HdlcSession(Session):
             client.ciphering.systemTitle = title
             client.ciphering.invocationCounter = counter
             client.useProtectedRelease = True
+        for name in more:
+            client.proposedConformance |= Conformance[name]
         self.client = client
         self._rest = b""
         self.signed_on: tuple[str, bytes] = ("", b"")
@@ -183,6 +187,15 @@ class HdlcSession(Session):
                     frame, self._rest = b"~" + self._rest[: size + 1], self._rest[size:]
                     return frame
             self._rest += self._medium.read()
+
+    def fetch_notification(self, how: str) -> str:
+        """Ask for a notification that waits, by RR (``poll``) or an empty UI frame (``trigger``); as ``told``."""
+        settings = self.client.settings
+        sender = settings.senderFrame
+        control = 0x13 if how == "trigger" else settings.getReceiverReady()
+        settings.senderFrame = sender  # it counts what it acknowledges when it sends its next request
+        self._medium.write(GXDLMS.getHdlcFrame(settings, control, None))
+        return self.told()
 
     def negotiated(self) -> tuple[int, int, int, int]:
         """Longest information field sent and received, windows sent and received."""

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Any
 
-from gurux_dlms import GXDLMSAccessItem, GXReplyData
+from gurux_dlms import GXDLMSAccessItem, GXDLMSTranslator, GXReplyData
 from gurux_dlms.ecdsa.GXPrivateKey import GXPrivateKey
 from gurux_dlms.ecdsa.GXPublicKey import GXPublicKey
 from gurux_dlms.enums import (
@@ -283,6 +283,17 @@ class Session:
         reply, notification = GXReplyData(), GXReplyData()
         self.client.getData(frame, reply, notification)
         return plain((notification if notification.value is not None else reply).value)
+
+    def told(self) -> str:
+        """Wait for a notification; return what Gurux's translator makes of it, as XML.
+
+        Gurux's client deciphers it; its parseReport loses the value of an event and fails on a report.
+        """
+        reply, notification = GXReplyData(), GXReplyData()
+        self.client.getData(self._receive_frame(), reply, notification)
+        found = notification if notification.isNotify() else reply
+        octets, tag = bytes(found.data.array()), bytes((found.command,))
+        return GXDLMSTranslator().pduToXml(octets if octets.startswith(tag) else tag + octets)
 
     def conformance(self) -> int:
         """Return the negotiated conformance as Gurux holds it."""

@@ -50,6 +50,8 @@ def test_the_demo_configuration_is_a_configuration(tmp_path):
         (("serial-number = ", "serial = "), "identity", "'serial' is not known"),
         (('authentication = "lls"', 'authentication = "none"'), "[[dlms.client]] 'reader-lls'", "without auth"),
         (('access = "public"', 'access = "root"'), "demo.toml", "root"),
+        (('access = "public"', 'access = "public"\nnotify = ["fraud"]'), "'public' notify", "may not read events"),
+        (('access = "read"', 'access = "read"\nnotify = ["gossip"]'), "demo.toml", "gossip"),
         (("sap = 18", "sap = 2"), "[[dlms.client]] 'reader-lls'", "client sap 2"),
         (("sap = 18", "sap = 0"), "sap", "0 is not a client address"),
         (('kind = "simulation"', 'kind = "magic"'), "demo.toml", "magic"),

@@ -49,11 +49,11 @@ NOT_ALLOWED = "d80101"
 class Line:
     """A client core and a connection of the server core, back to back."""
 
-    def __init__(self, server, settings, ciphering=None):
+    def __init__(self, server, settings, ciphering=None, proof=None):
         self.late = []
         self.connection = server.connection(self.late.append)
         self.settings = settings
-        self.client = Client(settings, random=os.urandom, ciphering=ciphering)
+        self.client = Client(settings, random=os.urandom, ciphering=ciphering, proof=proof)
         self.sizes = []
         self.requests = 0
 

@@ -183,7 +183,8 @@ def test_the_conformance_of_the_page_is_that_of_the_code():
     }
     assert coded.pop("data-notification") == (False, False)  # where push is configured
     assert written.pop("data-notification") == (True, True)
-    assert coded.pop("event-notification") == coded.pop("information-report") == (False, False)
+    assert coded.pop("event-notification") == coded.pop("information-report") == (False, False)  # with notify
+    assert (written.pop("event-notification"), written.pop("information-report")) == ((True, False), (False, True))
     assert written == coded
 
 

@@ -12,7 +12,8 @@ from twisted.logger import Logger
 import flexmap
 from flexmap.dlms import axdr, classes, g3_classes
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
-from flexmap.dlms.objects import LogicalDevice, Pending, RowSource, Schema
+from flexmap.dlms.notification import Change
+from flexmap.dlms.objects import LogicalDevice, Pending, RowSource, Schema, attribute_key
 from flexmap.dlms.profile import EVERYONE, ClientProfile, Role
 from flexmap.dlms.scripts import ScriptAction, Service
 from flexmap.dlms.selection import EntrySelection
@@ -118,12 +119,14 @@ class MeterDevice(LogicalDevice):
                 for slot in point.capture_time:
                     self.values[slot] = time
 
-    def event(self, event: Event) -> None:
-        """Show the code of the last event of its log; logs that no meter has are not shown."""
+    def event(self, event: Event) -> Change | None:
+        """Show the code of its log's last event, and return the change; logs that no meter has are not shown."""
         if event.log not in METER_LOGS:
-            return
-        slot = self.schema.slot(classes.DATA, event_code_name(event.log), 2)
-        self.values[slot] = axdr.encode("unsigned", event.code)
+            return None
+        name, value = event_code_name(event.log), axdr.encode("unsigned", event.code)
+        self.values[self.schema.slot(classes.DATA, name, 2)] = value
+        time, _ = axdr.take_octet_string(self._objects.local.value(event.time), 1)
+        return Change(attribute_key(classes.DATA, name, 2), value, time)
 
     def on_set(
         self, class_id: int, logical_name: bytes, attribute: int, data: bytes, client: ClientProfile

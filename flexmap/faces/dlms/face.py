@@ -163,8 +163,11 @@ class DlmsFace:
             self._meters[sample.meter].update(sample)
 
     def event(self, event: Event) -> None:
-        """Show an event's code."""
-        self._meters[event.meter].event(event)
+        """Show an event's code, and tell the clients that listen."""
+        device = self._meters[event.meter]
+        change = device.event(event)
+        if change is not None:
+            self.server.audience.tell(device.sap, change)
 
     def coordinator(self, told: Coordinator) -> None:
         """Show what a PAN coordinator says of itself."""
@@ -200,6 +203,8 @@ class DlmsFace:
             "push_sent": self._post.sent,
             "push_waiting": self._post.waiting,
             "push_lost": self._post.lost,
+            "notifications_told": self.server.audience.told,
+            "notifications_left_out": self.server.audience.left_out,
             **{f"associations_{kind.value}".replace("-", "_"): self._events[kind] for kind in EventKind},
         }
         return self._ports.listening and not self._ports.gone, figures
