@@ -69,7 +69,7 @@ class Line:
     """One HDLC line: a TCP connection, a serial port."""
 
     __slots__ = ("_abilities", "_clock", "_deliver", "_limits", "_links", "_peer", "_server", "_settings",
-                 "_splitter", "backlog", "paused")  # fmt: skip
+                 "_splitter", "backlog")  # fmt: skip
 
     def __init__(
         self,
@@ -91,8 +91,6 @@ class Line:
         self._splitter = Splitter(settings.inter_octet_timeout)
         self._links: dict[bytes, Link] = {}
         self._peer = Peer(server, pool, limits, deliver=self._late, announce=self._announce, origin=origin)
-        self.paused = False
-        """The line does not take what is written."""
         self.backlog = False
         """Frames may be waiting: call ``receive(b"")`` when the replies are written."""
 

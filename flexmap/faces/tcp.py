@@ -45,9 +45,6 @@ class Conversation(Protocol):
     def trusted(self) -> bool:
         """A secret has opened an association."""
 
-    paused: bool
-    """The peer does not take what is written: it is told nothing unasked."""
-
     def receive(self, octets: bytes) -> bytes:
         """Return what is to be sent; raises RemoteError where the stream is out of step."""
 
@@ -136,15 +133,11 @@ class Talk(TwistedProtocol):
     def pauseProducing(self) -> None:
         """Read no more requests until the peer has taken its replies."""
         self._paused = True
-        if self.conversation is not None:
-            self.conversation.paused = True
         self._line.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Answer what was left waiting, and read on."""
         self._paused = False
-        if self.conversation is not None:
-            self.conversation.paused = False
         if self._later is None:
             self._go_on()
 

@@ -16,7 +16,8 @@ from flexmap.dlms.hdlc import POLL, Command
 from flexmap.dlms.hdlc_server import HdlcSettings
 from flexmap.dlms.optical import SignOn, with_parity
 from flexmap.faces.dlms.serial_line import SerialTalk
-from flexmap.faces.tcp import Gate, TcpFactory, origin_of
+from flexmap.faces.dlms.wrapper_tcp import WrapperFactory
+from flexmap.faces.tcp import Gate, origin_of
 from flexmap.faces.throttle import Throttle
 
 GET = wrapper.encode(16, SAP, bytes.fromhex("c001c1") + b"\0\1" + SERIAL + b"\2\0")
@@ -46,7 +47,9 @@ def lines():
 def factory(clock, *, most=3, most_per_address=3, idle_timeout=60):
     server, _ = toy_server()
     gate = Gate(clock, most=most, most_per_address=most_per_address)
-    return TcpFactory(server.connection, clock, Throttle(clock), Logger(), gate=gate, idle_timeout=idle_timeout)
+    return WrapperFactory(
+        server.connection, clock, Throttle(clock), Logger(), gate=gate, idle_timeout=idle_timeout
+    )
 
 
 def connect(made, host=None):
@@ -100,10 +103,12 @@ def test_a_greedy_peer_is_answered_in_turns(clock):
     wire.clear()
     protocol.dataReceived(GET * 600)
     protocol.pauseProducing()
+    assert protocol.conversation.paused  # and is told nothing unasked
     clock.advance(1)
     assert len(wire.value()) == 256 * size
     assert wire.producerState == "paused"
     protocol.resumeProducing()
+    assert not protocol.conversation.paused
     assert len(wire.value()) == 512 * size
     clock.advance(0)
     assert len(wire.value()) == 600 * size

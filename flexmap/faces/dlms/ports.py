@@ -20,6 +20,7 @@ from flexmap.dlms.optical import OPENING_SPEED, SignOn
 from flexmap.dlms.server import Server
 from flexmap.faces.dlms.datagrams import WrapperDatagrams
 from flexmap.faces.dlms.serial_line import SerialTalk
+from flexmap.faces.dlms.wrapper_tcp import WrapperFactory
 from flexmap.faces.tcp import Begin, Gate, TcpFactory
 from flexmap.faces.throttle import Throttle
 from flexmap.lines.served import ServedLine
@@ -146,7 +147,7 @@ class Ports:
         match port:
             case WrapperPort():
                 if port.tcp:
-                    self._listen(channel, port.host, server.connection, tell)
+                    self._listen(channel, port.host, server.connection, tell, WrapperFactory)
                 if port.udp:
                     datagrams = WrapperDatagrams(server, tell)
                     self._stops.append(datagrams.close)
@@ -166,8 +167,10 @@ class Ports:
             case SerialPort():
                 self._serve_line(channel, port, server)
 
-    def _listen(self, channel: int, host: str, begin: Begin, tell: Throttle) -> None:
-        factory = TcpFactory(begin, self._reactor, tell, log, gate=self.gate, idle_timeout=self._idle_timeout)
+    def _listen(
+        self, channel: int, host: str, begin: Begin, tell: Throttle, kind: type[TcpFactory] = TcpFactory
+    ) -> None:
+        factory = kind(begin, self._reactor, tell, log, gate=self.gate, idle_timeout=self._idle_timeout)
         tcp: Any = self._reactor.listenTCP(self._numbers[channel], factory, interface=host)
         self._numbers[channel] = int(tcp.getHost().port)
         self._stops.append(tcp.stopListening)
