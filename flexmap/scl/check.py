@@ -8,12 +8,33 @@ from flexmap.scl import document
 from flexmap.scl.abilities import LIBIEC61850, Abilities
 from flexmap.scl.finding import Finding, Severity
 from flexmap.scl.generate import FileKind
-from flexmap.scl.rules import communication, datasets, names, references, schema, services, templates, values
+from flexmap.scl.rules import (
+    communication,
+    controls,
+    datasets,
+    instances,
+    names,
+    references,
+    schema,
+    services,
+    templates,
+    values,
+)
 from flexmap.scl.rules.context import Context
 
 __all__ = ["Finding", "Severity", "check"]
 
-_RULES = (templates.check, references.check, values.check, datasets.check, names.check, communication.check)
+_RULES = (
+    templates.check,
+    references.check,
+    values.check,
+    instances.check,
+    datasets.check,
+    controls.check,
+    names.check,
+    communication.check,
+    services.check,
+)
 
 
 def check(
@@ -33,11 +54,11 @@ def check(
     if kind is None and isinstance(source, Path):
         kind = _kind(source)
     context = Context(parsed, kind, abilities)
-    schema.check(context, schema_folder)
+    validation = schema.Validation(context, schema_folder)
     for rule in _RULES:
         rule(context)
-    services.check(context)
-    return sorted(context.findings, key=lambda finding: (finding.line, finding.rule, finding.what))
+    validation.finish()
+    return context.findings()
 
 
 def _kind(path: Path) -> FileKind | None:

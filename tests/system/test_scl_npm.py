@@ -6,7 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from flexmap.cli.scl import scl
 from flexmap.mapping.table import load_products
 from flexmap.model import Direction, Meter, Site
 from flexmap.scl.generate import FileKind, generate, product_icd
@@ -35,8 +37,8 @@ def validators():
             pytest.skip(f"npm could not install the validators: {result.stderr.strip()[-300:]}")
 
 
-def node(*arguments):
-    result = run("node", "validate.mjs", *map(str, arguments))
+def node(*arguments, script="validate.mjs"):
+    result = run("node", script, *map(str, arguments))
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -88,6 +90,29 @@ def test_the_validators_do_see_faults(validators, files, tmp_path, case):
     path.write_text(text.replace(old, new))
     issues = node(path)[str(path)][who]["issues"]
     assert any(what in issue for issue in issues), issues
+
+
+def test_findings_are_valid_sarif(validators, files, tmp_path):
+    broken = tmp_path / "broken \u00e9.scd"
+    text = (files / "single-phase-demand.scd").read_text()
+    broken.write_text(
+        text.replace('doName="TotVAh"', 'doName="TotVArh"').replace('version="2007"', 'version="2010"')
+    )
+    faultless = files / "single-phase.icd"
+    logs = []
+    for number, path in enumerate((broken, faultless)):
+        result = CliRunner().invoke(scl, ["check", "--sarif", str(path)])
+        logs.append(tmp_path / f"{number}.sarif")
+        logs[-1].write_text(result.output)
+    report = node(*logs, script="sarif.mjs")
+    assert report == {str(log): [] for log in logs}
+    found = json.loads(logs[0].read_text())["runs"][0]["results"]
+    assert {result["level"] for result in found} == {"error", "warning"}
+    assert json.loads(logs[1].read_text())["runs"][0]["results"] == []
+    spoiled = json.loads(logs[0].read_text())
+    spoiled["runs"][0]["results"][0]["level"] = "fatal"
+    logs[0].write_text(json.dumps(spoiled))
+    assert node(logs[0], script="sarif.mjs")[str(logs[0])] != []
 
 
 def test_two_products_merge_without_renaming_a_type(validators, files):

@@ -10,10 +10,13 @@ import pytest
 from scl_site import site
 
 from flexmap.model import ConfigurationError, Direction
+from flexmap.scl import document
 from flexmap.scl.abilities import LIBIEC61850
 from flexmap.scl.check import Finding, Severity, check
+from flexmap.scl.edition import edition
 from flexmap.scl.generate import FileKind, generate
 from flexmap.scl.rules import schema
+from flexmap.scl.rules.catalogue import RULES
 
 ONE = site(types=("single-phase",), directions=(Direction.DEMAND,))
 FILES = {kind: generate(ONE, kind).decode() for kind in FileKind}
@@ -38,6 +41,27 @@ class Mutant(NamedTuple):
 def mutant(*fields, **named):
     case = Mutant(*fields, **named)
     return pytest.param(case, id=f"{case.rule}-{next(COUNT)}")
+
+
+URMEAS = '(?=<ReportControl name="urMeas")'
+ENABLED = r'<RptEnabled max="5"/>'
+CONNECTED = "(?=</ConnectedAP>)"
+
+
+def client(attributes):
+    return f'<RptEnabled max="5"><ClientLN {attributes}/></RptEnabled>'
+
+
+def source(attributes):
+    return f"<Inputs><ExtRef {attributes}/></Inputs>"
+
+
+def goose(address, application):
+    """The address of a GOOSE control block that is not there."""
+    return (
+        f'<GSE ldInst="GW" cbName="g"><Address><P type="MAC-Address">{address}</P>'
+        f'<P type="APPID">{application}</P></Address></GSE>'
+    )
 
 
 MUTANTS = [
@@ -121,6 +145,37 @@ MUTANTS = [
     mutant("namespace-missing", r"<Val>IEC 61850-7-4:2007B</Val>", "<Val></Val>", at="<LN0 "),
     mutant("group-reference", r"<Val>@GW</Val>", "<Val>@Gateway</Val>", at='<LN0 .*"FMSP_LLN0"'),
     mutant("root-device", r'\s*<DO name="Mod" type="FMGW_[^/]*/>', DROP, at='<LN0 .*"FMGW_LLN0"'),
+    mutant("binding-attribute", r"1-0:1\.8\.0\.255;4;2", "1-0:1.8.0.255;4;3"),
+    mutant("binding-attribute", r"0-0:96\.3\.10\.255;70;2", "0-0:96.3.10.255;70;1"),
+    mutant("binding-place", r'<DAI name="pulsQty">', '<DAI name="pulsQty" sAddr="1-0:1.8.0.255;4;2">'),
+    mutant("binding-unit", r"1-0:32\.7\.0", "1-0:31.7.0"),
+    mutant("binding-unit", r"\+1-0:3\.7\.0\.255;4;2 -1-0:4\.7\.0", "+1-0:1.7.0.255;4;2 -1-0:4.7.0"),
+    mutant("binding-unit", r"1-0:1\.8\.0\.255;4;2", "1-0:1.7.0.255;3;2"),
+    mutant(
+        "control-model",
+        r'<DOI name="Pos">',
+        '<DOI name="Pos"><DAI name="ctlModel"><Val>sbo-with-enhanced-security</Val></DAI>',
+        after='lnClass="XSWI" inst="1"',
+    ),
+    # Other control blocks, and who receives them.
+    mutant("control-data-set", URMEAS, '<GSEControl name="g" appID="a" datSet="Gone" confRev="1"/>'),
+    mutant("control-revision", URMEAS, '<GSEControl name="g" appID="a" datSet="Meas" confRev="0"/>'),
+    mutant("goose-id", URMEAS, '<GSEControl name="g" appID=" " datSet="Meas" confRev="1"/>'),
+    mutant("goose-id", URMEAS, '<GSEControl name="g" appID="a"/><GSEControl name="h" appID="a"/>'),
+    mutant("setting-group", URMEAS, '<SettingControl numOfSGs="2" actSG="3"/>'),
+    mutant("client-dangling", ENABLED, client('iedName="SCADA" lnClass="IHMI" lnInst="1"'), kind=SCD),
+    mutant("client-dangling", ENABLED, client('iedName="FLEX1" ldInst="GW" lnClass="IHMI" lnInst="1"')),
+    mutant(
+        "client-dangling", URMEAS, '<GSEControl name="g" appID="a"><IEDName>X</IEDName></GSEControl>', kind=SCD
+    ),
+    mutant("extref-dangling", URMEAS, source('iedName="X" ldInst="LD" lnClass="XCBR" lnInst="1"'), kind=SCD),
+    mutant("extref-dangling", URMEAS, source('iedName="@" ldInst="GW" lnClass="LTMS" lnInst="2"')),
+    mutant("extref-dangling", URMEAS, source('iedName="FLEX1" ldInst="GW" srcCBName="gone"')),
+    mutant("multicast-block", CONNECTED, goose("01-0C-CD-01-00-01", "0001")),
+    mutant("address-malformed", CONNECTED, goose("00-0C-CD-01-00-01", "0001")),
+    mutant("address-malformed", CONNECTED, goose("01-0C-CD-01-00-01", "1")),
+    mutant("address-missing", CONNECTED, '<GSE ldInst="GW" cbName="g"/>'),
+    mutant("address-duplicate", CONNECTED, 2 * goose("01-0C-CD-01-00-01", "0001")),
     # Names.
     mutant("name-length", r'(?s)name="FLEX1"(.*)', lambda m: m[0].replace("FLEX1", "F" * 62), at="<LDevice"),
     mutant("name-length", r'(<DataSet name=)"State"', rf'\1"{"S" * 33}"'),
@@ -163,6 +218,7 @@ MUTANTS = [
     # The schema.
     mutant("schema", r'<ReportControl name="urMeas"', '<ReportControl nam="urMeas"'),
     mutant("schema", r"<Server ", "<Servers/><Server "),
+    mutant("edition", r'revision="B" release="4"', 'revision="Z" release="4"'),
 ]
 
 
@@ -207,6 +263,16 @@ def test_faultless_files_have_no_finding(kind):
     assert check(FILES[kind].encode(), kind=kind) == []
     behind_a_concentrator = site(types=("three-phase-g3-plc", "single-phase-g3-plc"))
     assert check(generate(behind_a_concentrator, kind), kind=kind) == []
+
+
+def test_the_catalogue_has_every_rule():
+    source = "".join(path.read_text() for path in sorted(Path(schema.__file__).parent.glob("*.py")))
+    assert set(re.findall(r'\.(?:error|warning|info)\(\s*"([a-z-]+)"', source)) == set(RULES)
+
+
+def test_the_page_names_every_rule():
+    page = (Path(__file__).parent.parent.parent / "docs" / "scl.md").read_text()
+    assert [rule for rule in RULES if f"`{rule}`" not in page] == []
 
 
 def test_findings_are_sorted_by_line():
@@ -291,9 +357,47 @@ def test_unknown_classes_are_said_not_to_be_checked():
 
 
 @pytest.mark.parametrize(
+    ("attributes", "name"),
+    [
+        ("", "2003"),
+        ('version="2003"', "2003"),
+        ('version="2007" revision="A"', "2007A"),
+        ('version="2007" revision="A" release="1"', "2007A"),
+        ('version="2007" revision="B" release="1"', "2007B"),
+        ('version="2007" revision="B" release="4"', "2007B4"),
+        ('version="2007" revision="C" release="5"', "2007C5"),
+        ('version="2007" revision="Q" release="9"', "2007Q9"),
+    ],
+)
+def test_editions_are_told_apart(attributes, name):
+    parsed = document.parse(f'<SCL xmlns="{document.NAMESPACE}" {attributes}/>'.encode())
+    assert edition(parsed.root) == name
+
+
+LINES = (
+    "<?xml version='1.0' encoding='{encoding}'?>\n<SCL xmlns='{namespace}'>\n<!-- <IED> --><IED\nname='a'>é"
+    "</IED>\r\n<IED name='b'/><Private><![CDATA[<IED>\n]]></Private>\n<?x <IED> ?><IED name='c'/></SCL>"
+)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("marked", [True, False])
+def test_lines_of_start_tags(encoding, marked):
+    name = {"utf-8-sig": "utf-8", "latin-1": "iso-8859-1"}.get(encoding, encoding)
+    text = LINES.format(encoding=name, namespace=document.NAMESPACE)
+    if not marked:
+        text = re.sub(r"(?s)<!-- .*? -->|<!\[CDATA.*?\]\]>|<\?x .*?\?>", "", text)
+    parsed = document.parse(text.encode(encoding))
+    lines = list(parsed.lines_of(parsed.root).values())
+    assert lines == ([3, 5, 5, 7] if marked else [3, 5, 5, 6])
+
+
+@pytest.mark.parametrize(
     ("text", "what"),
     [
         ("", "XML"),
+        ("<a>" * 300, "nested too deeply"),
+        ("<SCL " + "x='' " * 400 + "/>", "at most"),
         ("not xml", "not well-formed"),
         ("<SCL>", "not well-formed"),
         ("<SCL/>", "root element"),
@@ -305,7 +409,8 @@ def test_unknown_classes_are_said_not_to_be_checked():
         ),
     ],
 )
-def test_what_is_not_scl_is_refused(text, what):
+def test_what_is_not_scl_is_refused(text, what, monkeypatch):
+    monkeypatch.setattr(document, "MAX_MARKS", 400)
     with pytest.raises(ConfigurationError, match=what):
         check(text.encode())
 

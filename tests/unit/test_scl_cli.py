@@ -56,7 +56,34 @@ def test_check_says_where(tmp_path):
     assert "[fcda-do]" in result.output
     assert f"{path}: 1 errors, 0 warnings" in result.output
     found = json.loads(run("check", "--json", path).output)
-    assert [(finding["line"], finding["rule"]) for finding in found] == [(line, "fcda-do")]
+    assert [(finding["file"], finding["line"], finding["rule"]) for finding in found] == [
+        (str(path), line, "fcda-do")
+    ]
+    log = json.loads(run("check", "--sarif", path).output)["runs"][0]
+    assert [rule["id"] for rule in log["tool"]["driver"]["rules"]] == ["fcda-do"]
+    (result,) = log["results"]
+    place = result["locations"][0]["physicalLocation"]
+    assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == (f"file://{path}", line)
+    assert (result["ruleId"], result["ruleIndex"], result["level"]) == ("fcda-do", 0, "error")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "codes"),
+    [
+        ("", "", {"error": 0, "warning": 0, "info": 0, "never": 0}),
+        ('doName="TotVAh"', 'doName="TotWh"', {"error": 1, "warning": 1, "info": 1, "never": 0}),
+        ('rptID="MTR01/brState"', 'rptID="MTR01/brEnergy"', {"error": 0, "warning": 1, "info": 1, "never": 0}),
+        ('release="4"', 'release="1"', {"error": 0, "warning": 0, "info": 1, "never": 0}),
+    ],
+)
+def test_exit_codes_of_check(tmp_path, old, new, codes):
+    good, path = tmp_path / "good.cid", tmp_path / "site.cid"
+    good.write_bytes(generate(site(), FileKind.CID))
+    path.write_text(good.read_text().replace(old, new, 1))
+    assert {level: run("check", "--fail-on", level, good, path).exit_code for level in codes} == codes
+    assert run("check", path).exit_code == codes["error"]
+    assert run("check", path, tmp_path / "missing.cid").exit_code != 0
+    assert run("check", "--json", "--sarif", path).exit_code == 2
 
 
 def test_check_of_a_faultless_file(tmp_path):

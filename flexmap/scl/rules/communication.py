@@ -1,4 +1,4 @@
-"""Rules for ``Communication``: every server has an address, well-formed and its own."""
+"""Rules for ``Communication``: every server and every GOOSE has an address, well-formed and its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from flexmap.scl.generate import FileKind
-from flexmap.scl.rules.context import Context, Element, child, children, text_of
+from flexmap.scl.rules.context import Context, Element, child, children, descendants, text_of
 
 _UNSPECIFIED = "0.0.0.0"  # noqa: S104 -- compared with, never bound
 
@@ -21,7 +21,9 @@ def check(context: Context) -> None:
             context.error("communication-missing", context.root, "there is no Communication section", remedy)
         return
     connected: set[tuple[str, str]] = set()
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[tuple[str, str], Element] = {}
+    streams: dict[tuple[str, str], Element] = {}
+    blocks = _blocks(context)
     points = {
         (ied.get("name", ""), point.get("name", ""))
         for ied in context.ieds
@@ -35,6 +37,7 @@ def check(context: Context) -> None:
                 what = f"there is no access point {key[1]} of IED '{key[0]}'"
                 context.error("access-point", element, what, "name an IED and an access point of this file")
             _check_address(context, element, seen)
+            _check_multicast(context, element, blocks, streams)
     _check_connected(context, connected)
 
 
@@ -47,7 +50,7 @@ def _check_connected(context: Context, connected: set[tuple[str, str]]) -> None:
                 context.error("access-point", point, what, "add its ConnectedAP to Communication")
 
 
-def _check_address(context: Context, connected: Element, seen: dict[tuple[str, str], int]) -> None:
+def _check_address(context: Context, connected: Element, seen: dict[tuple[str, str], Element]) -> None:
     address = child(connected, "Address")
     if address is None:
         what = f"ConnectedAP {connected.get('iedName')}/{connected.get('apName')} has no Address"
@@ -68,16 +71,60 @@ def _check_address(context: Context, connected: Element, seen: dict[tuple[str, s
         _check_duplicate(context, host, text_of(parameters.get("MMS-Port")) or "102", seen)
 
 
-def _check_duplicate(context: Context, host: Element, port: str, seen: dict[tuple[str, str], int]) -> None:
+def _blocks(context: Context) -> dict[str, set[tuple[str, str]]]:
+    """Return (inst, control block) of GOOSE and sampled values of each IED."""
+    return {
+        ied.get("name", ""): {
+            (device.get("inst", ""), control.get("name", ""))
+            for device in context.devices(ied)
+            for control in descendants(device, "GSEControl", "SampledValueControl")
+        }
+        for ied in context.ieds
+    }
+
+
+def _check_multicast(
+    context: Context,
+    connected: Element,
+    blocks: dict[str, set[tuple[str, str]]],
+    seen: dict[tuple[str, str], Element],
+) -> None:
+    """Check the addresses of GOOSE and sampled values (IEC 61850-8-1 annex B, 9-2)."""
+    ied = connected.get("iedName", "")
+    for element in children(connected, "GSE", "SMV"):
+        key = (element.get("ldInst", ""), element.get("cbName", ""))
+        if ied in blocks and key not in blocks[ied]:
+            what = f"IED '{ied}' has no control block {key[0]}/{key[1]}"
+            context.error("multicast-block", element, what, "name one that is there, or remove the address")
+        address = child(element, "Address")
+        parameters = {p.get("type", ""): p for p in children(address, "P")} if address is not None else {}
+        for name in ("MAC-Address", "APPID"):
+            if name not in parameters:
+                what = f"{key[0]}/{key[1]} has no {name}"
+                context.error("address-missing", element, what, f'add <P type="{name}">')
+        for name, parameter in parameters.items():
+            rule = _MULTICAST_FORMS.get(name)
+            if rule is not None and not rule(text_of(parameter)):
+                what = f"'{text_of(parameter)}' is not a {name}"
+                context.error("address-malformed", parameter, what, "see IEC 61850-8-1 annex B")
+        if {"MAC-Address", "APPID"} <= parameters.keys():
+            stream = (text_of(parameters["MAC-Address"]).upper(), text_of(parameters["APPID"]).upper())
+            if stream in seen:
+                what = f"MAC address {stream[0]} with APPID {stream[1]} stands already"
+                context.error("address-duplicate", element, what, "give each stream its own", see=seen[stream])
+            seen.setdefault(stream, element)
+
+
+def _check_duplicate(context: Context, host: Element, port: str, seen: dict[tuple[str, str], Element]) -> None:
     text = text_of(host)
     if text == _UNSPECIFIED:
         context.warning("address-malformed", host, f"{text} is no address to connect to", "write the server's own")
         return
     key = (text, port)
     if key in seen:
-        what = f"address {text}, port {port} stands already in line {seen[key]}"
-        context.error("address-duplicate", host, what, "give each access point its own")
-    seen.setdefault(key, context.line_of(host))
+        what = f"address {text}, port {port} stands already"
+        context.error("address-duplicate", host, what, "give each access point its own", see=seen[key])
+    seen.setdefault(key, host)
 
 
 def _ipv4(text: str) -> bool:
@@ -121,4 +168,11 @@ _FORMS: dict[str, Callable[[str], bool]] = {
     "OSI-TSEL": _selector(4),
     "OSI-SSEL": _selector(8),
     "OSI-PSEL": _selector(8),
+}
+
+_MULTICAST_FORMS: dict[str, Callable[[str], bool]] = {
+    "MAC-Address": lambda text: re.fullmatch(r"[0-9A-Fa-f][13579BDFbdf](-[0-9A-Fa-f]{2}){5}", text) is not None,
+    "APPID": lambda text: re.fullmatch(r"[0-9A-F]{4}", text) is not None,
+    "VLAN-ID": lambda text: re.fullmatch(r"[0-9A-F]{3}", text) is not None,
+    "VLAN-PRIORITY": lambda text: re.fullmatch(r"[0-7]", text) is not None,
 }

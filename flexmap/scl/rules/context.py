@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from lxml import etree
 
 from flexmap.scl.abilities import Abilities
-from flexmap.scl.document import NAMESPACE, Document
+from flexmap.scl.document import Document, tag
 from flexmap.scl.finding import Finding, Severity
 from flexmap.scl.generate import FileKind
 
 Element = etree._Element  # noqa: SLF001 -- lxml has no public name for it
 
 
-def tag(name: str) -> str:
-    """Return the qualified name of an SCL element."""
-    return f"{{{NAMESPACE}}}{name}"
-
-
 def children(element: Element, *names: str) -> list[Element]:
     """Return the child elements of these names, in document order."""
-    return list(element.iterchildren(*(tag(name) for name in names)))
+    return list(element.iterchildren(*map(tag, names)))
 
 
 def child(element: Element, name: str) -> Element | None:
     """Return the first child element of that name."""
-    return next(iter(children(element, name)), None)
+    return next(element.iterchildren(tag(name)), None)
 
 
 def descendants(element: Element, *names: str) -> Iterator[Element]:
     """Return all elements of these names below an element."""
-    return element.iterdescendants(*(tag(name) for name in names))
+    return element.iterdescendants(*map(tag, names))
 
 
 def text_of(element: Element | None) -> str:
@@ -52,18 +48,27 @@ def is_true(text: str | None, default: bool = False) -> bool:
     return default if text is None else text.strip() in {"true", "1"}
 
 
+class _Pending(NamedTuple):
+    """A finding whose lines are still to be looked up."""
+
+    element: Element
+    severity: Severity
+    rule: str
+    what: str
+    remedy: str
+    see: Element | None
+
+
 class Context:
     """A document under check."""
 
     def __init__(self, document: Document, kind: FileKind | None, abilities: Abilities | None) -> None:
         root = document.root
         self.root = root
-        self.line_of = document.line_of
         self.kind = kind
         self.abilities = abilities
         self.first_edition = root.get("version", "2003") == "2003"
         """Edition 1 has other classes (``Mod`` of class INC) and literals: the names of 2007B do not hold."""
-        self.findings: list[Finding] = []
         self.ieds = children(root, "IED")
         templates = child(root, "DataTypeTemplates")
         self.templates = templates
@@ -71,21 +76,46 @@ class Context:
         self.object_types = _by_id(templates, "DOType")
         self.structures = _by_id(templates, "DAType")
         self.enumerations = _by_id(templates, "EnumType")
+        self._document = document
+        self._pending: list[_Pending] = []
+        self._members: dict[Element, dict[str, Element]] = {}
+        self._paths: dict[tuple[str, str], Element | None] = {}
+        self._attributes: dict[tuple[Element, str], Element | None] = {}
+        self._constraints: dict[Element, frozenset[str]] = {}
 
-    def error(self, rule: str, element: Element, what: str, remedy: str) -> None:
-        """Report an error at an element."""
-        self._report(Severity.ERROR, rule, element, what, remedy)
+    def error(self, rule: str, element: Element, what: str, remedy: str, *, see: Element | None = None) -> None:
+        """Report an error at an element; the line of ``see`` is added to ``what``."""
+        self._pending.append(_Pending(element, Severity.ERROR, rule, what, remedy, see))
 
-    def warning(self, rule: str, element: Element, what: str, remedy: str) -> None:
-        """Report a warning at an element."""
-        self._report(Severity.WARNING, rule, element, what, remedy)
+    def warning(self, rule: str, element: Element, what: str, remedy: str, *, see: Element | None = None) -> None:
+        """Report a warning at an element; the line of ``see`` is added to ``what``."""
+        self._pending.append(_Pending(element, Severity.WARNING, rule, what, remedy, see))
 
     def info(self, rule: str, element: Element, what: str, remedy: str) -> None:
         """Report what was not checked."""
-        self._report(Severity.INFO, rule, element, what, remedy)
+        self._pending.append(_Pending(element, Severity.INFO, rule, what, remedy, None))
 
-    def _report(self, severity: Severity, rule: str, element: Element, what: str, remedy: str) -> None:
-        self.findings.append(Finding(self.line_of(element), severity, rule, what, remedy))
+    @property
+    def reported(self) -> int:
+        """How many findings there are so far."""
+        return len(self._pending)
+
+    def findings(self) -> list[Finding]:
+        """Return all that was reported, sorted by line."""
+        elements = [pending.element for pending in self._pending]
+        seen = [pending.see for pending in self._pending if pending.see is not None]
+        lines = self._document.lines_of([*elements, *seen])
+        found = [
+            Finding(
+                lines[pending.element],
+                pending.severity,
+                pending.rule,
+                pending.what if pending.see is None else f"{pending.what} in line {lines[pending.see]}",
+                pending.remedy,
+            )
+            for pending in self._pending
+        ]
+        return sorted(found, key=lambda finding: (finding.line, finding.rule, finding.what))
 
     def devices(self, ied: Element) -> Iterator[Element]:
         """Return the logical devices of all servers of an IED."""
@@ -93,34 +123,59 @@ class Context:
             for server in children(point, "Server"):
                 yield from children(server, "LDevice")
 
+    def members(self, type_element: Element) -> dict[str, Element]:
+        """Return what a type has by name: DO, SDO, DA or BDA; the first of those with one name."""
+        found = self._members.get(type_element)
+        if found is None:
+            found = {}
+            for element in children(type_element, "DO", "SDO", "DA", "BDA"):
+                found.setdefault(element.get("name", ""), element)
+            self._members[type_element] = found
+        return found
+
     def object_type(self, ln_type: str, do_path: str) -> Element | None:
         """Return the DOType at a path such as ``PhV.phsA`` in an LNodeType, or None where the path ends."""
-        names = do_path.split(".")
-        found = _named(self.node_types.get(ln_type), "DO", names[0])
-        for name in names[1:]:
-            found = _named(self._type_of(found), "SDO", name.partition("(")[0])
-        return self._type_of(found)
+        key = (ln_type, do_path)
+        if key not in self._paths:
+            names = do_path.split(".")
+            found = self._named(self.node_types.get(ln_type), "DO", names[0])
+            for name in names[1:]:
+                found = self._named(self._type_of(found), "SDO", name.partition("(")[0])
+            self._paths[key] = self._type_of(found)
+        return self._paths[key]
 
     def _type_of(self, element: Element | None) -> Element | None:
         return None if element is None else self.object_types.get(element.get("type", ""))
 
     def attribute(self, object_type: Element, path: str) -> Element | None:
         """Return the DA or BDA at a path such as ``cVal.mag.f`` in a DOType, or None where the path ends."""
-        names = [name.partition("(")[0] for name in path.split(".")]
-        found = _named(object_type, "DA", names[0])
-        for name in names[1:]:
-            structure = None if found is None else self.structures.get(found.get("type", ""))
-            found = _named(structure, "BDA", name)
-        return found
+        key = (object_type, path)
+        if key not in self._attributes:
+            names = [name.partition("(")[0] for name in path.split(".")]
+            found = self._named(object_type, "DA", names[0])
+            for name in names[1:]:
+                structure = None if found is None else self.structures.get(found.get("type", ""))
+                found = self._named(structure, "BDA", name)
+            self._attributes[key] = found
+        return self._attributes[key]
 
-    def constraints(self, object_type: Element, depth: int = 0) -> set[str]:
+    def constraints(self, object_type: Element, depth: int = 0) -> frozenset[str]:
         """Return the functional constraints that occur in a DOType and its sub data objects."""
+        known = self._constraints.get(object_type)
+        if known is not None:
+            return known
         found = {attribute.get("fc", "") for attribute in children(object_type, "DA")}
         for sub in children(object_type, "SDO") if depth < 8 else []:
             below = self._type_of(sub)
             if below is not None:
                 found |= self.constraints(below, depth + 1)
-        return found
+        if depth == 0:
+            self._constraints[object_type] = frozenset(found)
+        return frozenset(found)
+
+    def _named(self, parent: Element | None, element_name: str, name: str) -> Element | None:
+        found = None if parent is None else self.members(parent).get(name)
+        return found if found is not None and found.tag == tag(element_name) else None
 
 
 def node_name(element: Element) -> str:
@@ -134,9 +189,3 @@ def _by_id(templates: Element | None, name: str) -> dict[str, Element]:
     for element in children(templates, name) if templates is not None else []:
         found.setdefault(element.get("id", ""), element)
     return found
-
-
-def _named(parent: Element | None, element_name: str, name: str) -> Element | None:
-    if parent is None:
-        return None
-    return next((element for element in children(parent, element_name) if element.get("name") == name), None)

@@ -15,63 +15,68 @@ def check(context: Context) -> None:
                 _check_server(context, server)
 
 
-def _check_server(context: Context, server: Element) -> None:
-    devices = {device.get("inst", ""): device for device in children(server, "LDevice")}
-    nodes: dict[tuple[str, str], Element] = {}
-    for inst, device in devices.items():
-        for node in children(device, "LN0", "LN"):
-            nodes.setdefault((inst, node_name(node)), node)
-    report_ids: dict[str, int] = {}
-    for device in devices.values():
+class _Server:
+    """What the members of a server's data sets can name."""
+
+    def __init__(self, server: Element) -> None:
+        self.devices = {device.get("inst", ""): device for device in children(server, "LDevice")}
+        self.types: dict[tuple[str, str], str] = {}
+        """``lnType`` by inst of the logical device and name of the node."""
+        for inst, device in self.devices.items():
+            for node in children(device, "LN0", "LN"):
+                self.types.setdefault((inst, node_name(node)), node.get("lnType", ""))
+        self.faultless: set[tuple[str, str, str | None, str]] = set()
+        """lnType, data object, attribute and fc of members that were found to be there."""
+
+
+def _check_server(context: Context, element: Element) -> None:
+    server = _Server(element)
+    report_ids: dict[str, Element] = {}
+    for device in server.devices.values():
         for node in children(device, "LN0", "LN"):
             for data_set in children(node, "DataSet"):
-                _check_data_set(context, data_set, set(devices), nodes)
+                _check_data_set(context, data_set, server)
             for control in children(node, "ReportControl"):
                 _check_report(context, control, node)
                 _check_report_id(context, control, report_ids)
 
 
-def _check_data_set(
-    context: Context, data_set: Element, devices: set[str], nodes: dict[tuple[str, str], Element]
-) -> None:
-    seen: set[tuple[str, ...]] = set()
+def _check_data_set(context: Context, data_set: Element, server: _Server) -> None:
+    seen: set[frozenset[object]] = set()
     members = children(data_set, "FCDA")
     if not members:
         context.error("data-set-empty", data_set, f"data set {data_set.get('name')} has no member", "add an FCDA")
     for member in members:
-        key = tuple(
-            member.get(name, "") for name in ("ldInst", "prefix", "lnClass", "lnInst", "doName", "daName", "fc")
-        )
-        key += (member.get("ix", ""),)
+        key = frozenset((name, value) for name, value in member.items() if value)
         if key in seen:
             context.warning("fcda-duplicate", member, f"{_member_name(member)} stands here twice", "remove one")
         seen.add(key)
-        _check_member(context, member, devices, nodes)
+        _check_member(context, member, server)
 
 
-def _check_member(
-    context: Context, member: Element, devices: set[str], nodes: dict[tuple[str, str], Element]
-) -> None:
-    name = _member_name(member)
-    inst = member.get("ldInst", "")
-    if inst not in devices:
-        what = f"{name}: this server has no logical device '{inst}'"
+def _check_member(context: Context, member: Element, server: _Server) -> None:
+    inst, node = member.get("ldInst", ""), node_name(member)
+    if inst not in server.devices:
+        what = f"{_member_name(member)}: this server has no logical device '{inst}'"
         context.error("fcda-ld", member, what, "name data of the same server only")
         return
-    node = nodes.get((inst, node_name(member)))
-    if node is None:
-        what = f"{name}: {inst} has no logical node {node_name(member) or '(none)'}"
+    ln_type = server.types.get((inst, node))
+    if ln_type is None:
+        what = f"{_member_name(member)}: {inst} has no logical node {node or '(none)'}"
         context.error("fcda-ln", member, what, "name a node that is there: prefix, lnClass and lnInst")
         return
-    ln_type, do_path = node.get("lnType", ""), member.get("doName", "")
-    if ln_type not in context.node_types or not do_path:
+    key = (ln_type, member.get("doName", ""), member.get("daName"), member.get("fc", ""))
+    if key in server.faultless or ln_type not in context.node_types or not key[1]:
         return
-    object_type = context.object_type(ln_type, do_path)
+    before = context.reported
+    object_type = context.object_type(ln_type, key[1])
     if object_type is None:
-        what = f"{name}: {node_name(node)} has no data object {do_path}"
+        what = f"{_member_name(member)}: {node} has no data object {key[1]}"
         context.error("fcda-do", member, what, f"name one of LNodeType '{ln_type}'")
         return
-    _check_attribute(context, member, object_type, name)
+    _check_attribute(context, member, object_type, _member_name(member))
+    if context.reported == before:
+        server.faultless.add(key)
 
 
 def _check_attribute(context: Context, member: Element, object_type: Element, name: str) -> None:
@@ -143,7 +148,7 @@ def _check_triggers(context: Context, control: Element, name: str) -> None:
         context.warning("report-triggers", triggers, what, "switch dchg and qchg on")
 
 
-def _check_report_id(context: Context, control: Element, seen: dict[str, int]) -> None:
+def _check_report_id(context: Context, control: Element, seen: dict[str, Element]) -> None:
     identifier = control.get("rptID")
     if identifier is None:
         return
@@ -151,9 +156,9 @@ def _check_report_id(context: Context, control: Element, seen: dict[str, int]) -
         what = f"{control.get('name')}: rptID is empty"
         context.error("report-id", control, what, "leave rptID out, or give it a text of its own")
     elif identifier in seen:
-        what = f"rptID '{identifier}' stands already in line {seen[identifier]}"
-        context.warning("report-id", control, what, "give each control block an id of its own")
-    seen.setdefault(identifier, context.line_of(control))
+        what, remedy = f"rptID '{identifier}' stands already", "give each control block an id of its own"
+        context.warning("report-id", control, what, remedy, see=seen[identifier])
+    seen.setdefault(identifier, control)
 
 
 def _member_name(member: Element) -> str:

@@ -84,14 +84,12 @@ def _name_length(ied: Element) -> str | None:
 
 
 def _duplicates(context: Context, elements: Iterable[Element], key: Callable[[Element], str], what: str) -> None:
-    seen: dict[str, int] = {}
+    seen: dict[str, Element] = {}
     for element in elements:
         name = key(element)
         if name in seen:
-            context.error(
-                "duplicate", element, f"{what} '{name}' stands already in line {seen[name]}", "rename one"
-            )
-        seen.setdefault(name, context.line_of(element))
+            context.error("duplicate", element, f"{what} '{name}' stands already", "rename one", see=seen[name])
+        seen.setdefault(name, element)
 
 
 def _check_substation(context: Context) -> None:

@@ -50,11 +50,10 @@ def _dangling(context: Context, element: Element, what: str) -> None:
 def _check_duplicates(context: Context) -> None:
     if context.templates is None:
         return
-    seen: dict[str, int] = {}
+    seen: dict[str, Element] = {}
     for element in children(context.templates, *_KINDS):
         identifier = element.get("id", "")
-        line = context.line_of(element)
         if identifier in seen:
-            what = f"id '{identifier}' stands already in line {seen[identifier]}"
-            context.error("duplicate", element, what, "give each type an id of its own")
-        seen.setdefault(identifier, line)
+            what, remedy = f"id '{identifier}' stands already", "give each type an id of its own"
+            context.error("duplicate", element, what, remedy, see=seen[identifier])
+        seen.setdefault(identifier, element)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,16 @@ from typing import Any
 from lxml import etree
 
 from flexmap.model import ConfigurationError
-from flexmap.scl.finding import Finding, Severity
-from flexmap.scl.rules.context import Context
+from flexmap.scl.document import NAMESPACE
+from flexmap.scl.edition import EDITIONS, edition
+from flexmap.scl.rules.context import Context, Element
 
 ENVIRONMENT = "FLEXMAP_SCL_SCHEMA"
 """Environment variable that names the schema's folder (read by the command line)."""
 
 _CARRIER = "scl_loader"
 _FILE = "SCL.xsd"
-EDITION = ("2007", "B", "4")
+_REMEDY = "see IEC 61850-6 annex A"
 
 
 def find(folder: Path | None) -> Path | None:
@@ -37,46 +39,60 @@ def find(folder: Path | None) -> Path | None:
     return path if path.is_file() else None
 
 
-def check(context: Context, folder: Path | None) -> None:
-    """Check the document against the schema, if it is there and of the document's edition."""
-    edition = tuple(context.root.get(name, "") for name in ("version", "revision", "release"))
-    if edition != EDITION:
-        text = "".join(edition) or "2003"
+class Validation:
+    """A validation that runs beside the other rules: libxml2 needs no Python for it, and half of the time."""
+
+    def __init__(self, context: Context, folder: Path | None) -> None:
+        """Begin to check the document against the schema, if it is there and of the document's edition.
+
+        Raises ConfigurationError if a folder is named that holds no usable schema.
+        """
+        self._context = context
+        self._schema = _schema(context, folder)
+        if self._schema is not None:
+            self._pool = ThreadPoolExecutor(1)
+            self._valid = self._pool.submit(self._schema.validate, context.root)
+
+    def finish(self) -> None:
+        """Wait for it and report what it found."""
+        if self._schema is None:
+            return
+        with self._pool:
+            self._valid.result()
+        log: Any = self._schema.error_log
+        for path, message in dict.fromkeys((entry.path, entry.message) for entry in log):
+            text = message.replace(f"{{{NAMESPACE}}}", "")
+            self._context.error("schema", _element(self._context.root, path), text, _REMEDY)
+
+
+def _schema(context: Context, folder: Path | None) -> etree.XMLSchema | None:
+    name = edition(context.root)
+    if name not in EDITIONS:
+        remedy = f"state version, revision and release of one of {', '.join(EDITIONS)}"
+        context.warning("edition", context.root, f"the standard has no edition {name}", remedy)
+        return None
+    if name != "2007B4":
         names = "are not checked" if context.first_edition else "are taken for those of 2007B"
-        what = f"edition {text}: not checked against the schema (2007B4), and its names {names}"
+        what = f"edition {name}: not checked against the schema (2007B4), and its names {names}"
         context.info("edition", context.root, what, "state version 2007, revision B, release 4 if it is that")
-        return
+        return None
     path = find(folder)
     if path is None:
         what = "not checked against the schema: it is the IEC's and not part of flexmap"
         remedy = f"install {_CARRIER}, or name its folder with --schema or {ENVIRONMENT}"
         context.info("schema-absent", context.root, what, remedy)
-        return
-    context.findings.extend(_validate(context, path))
-
-
-def _validate(context: Context, path: Path) -> list[Finding]:
+        return None
     try:
-        schema = etree.XMLSchema(etree.parse(str(path)))
+        return etree.XMLSchema(etree.parse(str(path)))
     except (etree.XMLSyntaxError, etree.XMLSchemaParseError, OSError) as error:
         remedy = "use the eight files of IEC 61850-6, 2007B4"
         raise ConfigurationError(f"not a usable schema: {error}", where=str(path), remedy=remedy) from None
-    schema.validate(context.root)
-    log: Any = schema.error_log
-    found = {(_line(context, entry), entry.message) for entry in log}
-    return [
-        Finding(line, Severity.ERROR, "schema", message.replace("{http://www.iec.ch/61850/2003/SCL}", ""), _REMEDY)
-        for line, message in found
-    ]
 
 
-def _line(context: Context, entry: Any) -> int:
-    """Return the line of the element that the schema complains about."""
+def _element(root: Element, path: str | None) -> Element:
+    """Return the element that the schema complains about."""
     try:
-        elements: Any = context.root.xpath(entry.path) if entry.path else []
+        elements: Any = root.xpath(path) if path else []
     except etree.XPathError:
         elements = []
-    return context.line_of(elements[0]) if elements else entry.line
-
-
-_REMEDY = "see IEC 61850-6 annex A"
+    return elements[0] if elements else root

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flexmap.scl.abilities import Abilities
+from flexmap.scl.rules.bindings import PRODUCT
 from flexmap.scl.rules.context import Context, Element, child, children, descendants, is_true, number
-from flexmap.scl.rules.values import PRODUCT
 
 _FIELDS = ("datSet", "rptID", "optFields", "bufTime", "trgOps", "intgPd")
 _LOG_SERVICES = ("ConfLogControl", "LogSettings")

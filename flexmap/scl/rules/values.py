@@ -1,17 +1,14 @@
-"""Rules for values: literals of enumerations, ``Val`` against its type, namespaces, paths and bindings."""
+"""Rules for values: literals of enumerations, ``Val`` against its type."""
 
 from __future__ import annotations
 
 import re
 
-from flexmap.model import LocalError
 from flexmap.scl import namespace
-from flexmap.scl.binding import parse_binding
-from flexmap.scl.rules.context import Context, Element, child, children, descendants, node_name, text_of
+from flexmap.scl.document import tag
+from flexmap.scl.rules.context import Context, Element, children, descendants
 
-PRODUCT = "flexmap gateway"
-"""``IED type`` of files whose ``sAddr`` hold OBIS bindings."""
-
+_VAL = tag("Val")
 _INTEGER = re.compile(r"[+-]?\d+")
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-?INF|NaN")
 _RANGES = {
@@ -28,18 +25,12 @@ _RANGES = {
 
 
 def check(context: Context) -> None:
-    """Check the values of the templates and of every instance."""
+    """Check the literals and the values of the templates."""
     if not context.first_edition:
         _check_literals(context)
     if context.templates is not None:
         for attribute in descendants(context.templates, "DA", "BDA"):
-            _check_values(context, attribute, attribute)
-    for ied in context.ieds:
-        for device in context.devices(ied):
-            for node in children(device, "LN0", "LN"):
-                _check_node(context, node, bound=ied.get("type") == PRODUCT)
-            if not context.first_edition:
-                _check_root(context, ied, device)
+            check_values(context, attribute, attribute)
 
 
 def _check_literals(context: Context) -> None:
@@ -103,63 +94,10 @@ def _typed(context: Context, element: Element, type_name: str, depth: int = 0) -
     ]
 
 
-def _check_node(context: Context, node: Element, *, bound: bool) -> None:
-    name = node_name(node)
-    ln_type = node.get("lnType", "")
-    if not context.first_edition:
-        _check_namespace(context, node, name)
-    for instance in children(node, "DOI"):
-        data_object = instance.get("name", "")
-        object_type = context.object_type(ln_type, data_object)
-        if object_type is None:
-            if ln_type in context.node_types:
-                what = f"{name} has no data object {data_object}"
-                context.error("instance-path", instance, what, "name one of its LNodeType")
-            continue
-        _check_instance(context, instance, object_type, None, f"{name}.{data_object}", bound=bound)
-
-
-def _check_instance(
-    context: Context, parent: Element, object_type: Element, structure: Element | None, path: str, *, bound: bool
-) -> None:
-    """Follow SDI and DAI below a DOI, through sub data objects and structures."""
-    for element in children(parent, "SDI", "DAI"):
-        name = element.get("name", "")
-        where = f"{path}.{name}"
-        source = object_type if structure is None else structure
-        found = next((below for below in source if below.get("name") == name), None)
-        if found is None:
-            what = f"{where}: there is no {name} in type '{source.get('id')}'"
-            context.error("instance-path", element, what, "name one that is there")
-            continue
-        if bound:
-            _check_binding(context, element, where)
-        if element.tag.endswith("}DAI"):
-            _check_values(context, element, found)
-            continue
-        below_object = context.object_types.get(found.get("type", "")) if found.tag.endswith("}SDO") else None
-        if below_object is not None:
-            _check_instance(context, element, below_object, None, where, bound=bound)
-        else:
-            below = context.structures.get(found.get("type", ""))
-            if below is not None:
-                _check_instance(context, element, object_type, below, where, bound=bound)
-
-
-def _check_binding(context: Context, element: Element, where: str) -> None:
-    address = element.get("sAddr")
-    if address is None:
-        return
-    try:
-        parse_binding(address)
-    except LocalError as error:
-        context.error("binding", element, f"{where}: {error}", "write A-B:C.D.E.F;class;attribute")
-
-
-def _check_values(context: Context, holder: Element, attribute: Element) -> None:
+def check_values(context: Context, holder: Element, attribute: Element) -> None:
     """Check each ``Val`` of a DA, BDA or DAI against the attribute's type."""
     basic_type = attribute.get("bType", "")
-    for value in children(holder, "Val"):
+    for value in holder.iterchildren(_VAL):
         text = value.text or ""
         if basic_type == "Enum":
             _check_literal(context, value, text, attribute.get("type", ""))
@@ -191,46 +129,3 @@ def _fits(text: str, basic_type: str) -> bool:
         return text in {"intermediate", "off", "on", "bad", "intermediate-state", "bad-state"}
     match = re.fullmatch(r"(?:VisString|Unicode)(\d+)", basic_type)
     return match is None or len(text) <= int(match[1])
-
-
-def _check_namespace(context: Context, node: Element, name: str) -> None:
-    """Without ldNs checkers skip the nodes; a class of another standard has to name that in lnNs."""
-    ln_class = node.get("lnClass", "")
-    if ln_class == "LLN0":
-        if not _constant(context, node, "NamPlt", "ldNs"):
-            remedy = f"add <DAI name='ldNs'><Val>{namespace.LN_NAMESPACE}</Val></DAI> to NamPlt"
-            context.error("namespace-missing", node, "LLN0.NamPlt.ldNs has no value", remedy)
-    elif namespace.class_objects(ln_class) is None and not _constant(context, node, "NamPlt", "lnNs"):
-        what = f"{name}: class {ln_class} is not known here and NamPlt.lnNs has no value"
-        context.warning("namespace-missing", node, what, "name the class's namespace in NamPlt.lnNs")
-
-
-def _constant(context: Context, node: Element, data_object: str, attribute: str) -> str:
-    """Return the value of an attribute: of the instance, else of the type."""
-    for instance in children(node, "DOI"):
-        if instance.get("name") == data_object:
-            for value in children(instance, "DAI"):
-                if value.get("name") == attribute and child(value, "Val") is not None:
-                    return text_of(child(value, "Val"))
-    object_type = context.object_type(node.get("lnType", ""), data_object)
-    found = None if object_type is None else context.attribute(object_type, attribute)
-    return "" if found is None else text_of(child(found, "Val"))
-
-
-def _check_root(context: Context, ied: Element, device: Element) -> None:
-    """Check that a root logical device is complete, and that one below it names an existing one in GrRef."""
-    head = child(device, "LN0")
-    if head is None:
-        return
-    ln_type = head.get("lnType", "")
-    above = _constant(context, head, "GrRef", "setSrcRef")
-    if above:
-        insts = {other.get("inst") for other in context.devices(ied)}
-        if above.removeprefix("@") not in insts or above == f"@{device.get('inst')}":
-            what = f"GrRef.setSrcRef '{above}' names no other logical device of this IED"
-            context.error("group-reference", head, what, "write @ and the inst of the one above")
-        return
-    for name in ("Mod", "Health", "NamPlt"):
-        if ln_type in context.node_types and context.object_type(ln_type, name) is None:
-            what = f"root logical device {device.get('inst')}: LLN0 has no {name}"
-            context.error("root-device", head, what, f"add {name}, or name the logical device above in GrRef")
