@@ -69,10 +69,13 @@ def catch_up(tmp_path, since, name="site.toml", timeout=120):
     deadline = time.monotonic() + timeout
     while True:
         with urllib.request.urlopen(f"http://{web}/metrics", timeout=10) as answer:
-            told = re.findall(r"^flexmap_concentrator_(\w+){.*?} (\S+)$", answer.read().decode(), re.MULTILINE)
-        figures = {figure: float(value) for figure, value in told}
+            text = answer.read().decode()
+        told = re.findall(r"^flexmap_(meters_old|concentrator_\w+)(?:{.*?})? (\S+)$", text, re.MULTILINE)
+        figures = {figure.removeprefix("concentrator_"): float(value) for figure, value in told}
+        missing = figures["meters_silent"] + figures["meters_old"] + figures["behind_seconds"]
+        read = figures["connected"] and figures["reads_total"] >= 2 * figures["meters"] > 0
         answered = time.time() - figures["round_seconds"] > since + 3  # a latest record is of the second before
-        if figures["connected"] and answered and not figures["meters_silent"] and not figures["behind_seconds"]:
+        if read and answered and not missing:
             return
         assert time.monotonic() < deadline, figures
         time.sleep(0.5)
