@@ -419,7 +419,7 @@ def test_a_breaker_command_is_answered_by_the_meter():
     bench.run(60)
     assert [(r.id, r.done, r.cause) for r in results[1:]] == [
         (3, False, "meter 'none' is not in the PAN"),
-        (2, False, "the meter has not answered"),
+        (2, False, "time-limit-over"),
     ]
     bench.source.command(Command(4, "SM_ID2", "breaker", True)).addCallback(results.append)
     bench.source.stop()

@@ -14,6 +14,8 @@ from flexmap.stcomet.mnsh import ErrorCode
 
 COMMAND_SECONDS = 6
 """How long a command is valid: whoever gave it has no answer two seconds later, and must not be surprised then."""
+NOT_ANSWERED = "time-limit-over"
+"""Cause of a command that the concentrator has given up; the AddCause of that name on MMS."""
 LOOK_AFTER = 1.0
 """Seconds after a command's answer: by then there is a record that shows what it has done."""
 
@@ -65,5 +67,5 @@ def _cause(failure: Failure) -> str:
     failure.trap(RemoteError)
     error = failure.value
     if isinstance(error, ShellError) and error.code == ErrorCode.SILENT:
-        return "the meter has not answered"
+        return NOT_ANSWERED
     return str(error)
