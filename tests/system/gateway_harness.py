@@ -76,7 +76,7 @@ class Gateway:
             time.sleep(0.1)
         raise AssertionError(f"not serving after {seconds} s:\n{self.text()}")
 
-    def wait_read(self, seconds=60.0):
+    def wait_read(self, seconds=150.0):
         """Wait until every point has been read; returns how long that took."""
         return wait_read(self.config, seconds)
 
@@ -125,7 +125,7 @@ class Gateway:
         self.process.wait(5)
 
 
-def wait_read(config, seconds=60.0):
+def wait_read(config, seconds=150.0):
     """Wait until every point of a site has been read; returns how long that took."""
     start = time.monotonic()
     while re.search(r"\d\d of S", told := flexmap("verify", config).stdout):
