@@ -1,4 +1,4 @@
-"""Read and write (ISO 9506-2 clauses 14.6 and 14.7): variables, data sets, elements and components."""
+"""Read and write (ISO 9506-2): variables, data sets, elements and components."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _ask(association: Association, variable: Variable) -> Slice:
 
 def _sequence(request: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
     found = list(ber.elements(request, at, end))
-    if not found or len(found) > MAX_VARIABLES or any(tag != 0x30 for tag, _, _ in found):
+    if len(found) > MAX_VARIABLES or any(tag != 0x30 for tag, _, _ in found):
         raise BerError("no list of variables")
     return found
 
@@ -166,9 +166,7 @@ def _access(variable: Variable, request: bytes, tag: int, begin: int, stop: int)
     component = variable.component
     array = isinstance(component.type, Array)
     if tag == 0x81:
-        if array:
-            return Selected(None, DataAccessError.OBJECT_ATTRIBUTE_INCONSISTENT)
-        return _part(variable, component.child(ber.text(request[begin:stop])))
+        return _part(variable, None if array else component.child(ber.text(request[begin:stop])))
     if tag == 0x82 and array:
         index = ber.unsigned(request[begin:stop])
         return _part(variable, component.children[index] if index < len(component.children) else None)
@@ -177,7 +175,7 @@ def _access(variable: Variable, request: bytes, tag: int, begin: int, stop: int)
     if tag == 0x84:
         return Selected(variable)
     if tag in {0x82, 0xA3}:
-        return Selected(None, DataAccessError.OBJECT_ATTRIBUTE_INCONSISTENT)
+        return Selected(None)
     raise BerError(f"alternate access selection {tag:#04x}")
 
 
@@ -256,11 +254,11 @@ def _write(association: Association, selected: Selected, value: bytes) -> DataAc
         return selected.error
     if selected.parts:
         return DataAccessError.OBJECT_ACCESS_UNSUPPORTED
+    if not variable.component.type.fits(value, 0, len(value)):
+        return DataAccessError.TYPE_INCONSISTENT
     writer = variable.device.writer(variable)
     if writer is None:
         return DataAccessError.OBJECT_ACCESS_DENIED
-    if not variable.component.type.fits(value, 0, len(value)):
-        return DataAccessError.TYPE_INCONSISTENT
     return writer.write(association, variable, value)
 
 

@@ -1,4 +1,4 @@
-r"""MMS data (ISO 9506-2 clause 14.4.2): values as they stand on the wire, encoded when they change.
+r"""MMS data (ISO 9506-2): values as they stand on the wire, encoded when they change.
 
 A value is its complete element, tag and length included: ``b"\x83\x01\x01"`` is the boolean true.
 """
@@ -19,7 +19,7 @@ TRUE, FALSE = b"\x83\x01\x01", b"\x83\x01\x00"
 
 
 class DataAccessError(enum.IntEnum):
-    """Why one variable of a read or write fails (ISO 9506-2 clause 14.4.3.1)."""
+    """Why one variable of a read or write fails (ISO 9506-2)."""
 
     OBJECT_INVALIDATED = 0
     HARDWARE_FAULT = 1
@@ -97,7 +97,7 @@ def mms_string(text: str) -> bytes:
 def utc_time(milliseconds: int, quality: int) -> bytes:
     """Return a time stamp: milliseconds since 1970-01-01T00:00:00 UTC, and its time quality's octet.
 
-    The fraction is cut off to 24 bits, as IEC 61850-8-1 clause 8.1.3.6 has it.
+    The fraction is cut off to 24 bits, as IEC 61850-8-1 has it.
     """
     seconds, rest = divmod(milliseconds, 1000)
     fraction = (rest << 24) // 1000

@@ -1,4 +1,4 @@
-"""Named variable lists (ISO 9506-2 clause 14.8): data sets, those of the SCL file and those that clients define.
+"""Named variable lists (ISO 9506-2): data sets, those of the SCL file and those that clients define.
 
 A client's data set belongs to a domain or to the VMD (others see it, and it stays), or to its association (``@``).
 """

@@ -94,8 +94,8 @@ class RejectReason(enum.Enum):
     INVALID_ARGUMENT = (0x81, 4)
     TOO_MANY_OUTSTANDING = (0x81, 6)
     VALUE_OUT_OF_RANGE = (0x81, 9)
-    UNKNOWN_PDU = (0x8B, 0)
-    INVALID_PDU = (0x8B, 1)
+    UNKNOWN_PDU = (0x85, 0)
+    INVALID_PDU = (0x85, 1)
 
 
 class RejectError(RemoteError):
@@ -153,7 +153,7 @@ def decode_initiate(pdu: bytes) -> Initiate:
 
 
 PARAMETER_CBB = bytes.fromhex("8103") + b"\x05\xf1\x00"
-"""Conformance building blocks: str1, str2, vnam, valt, vlis (IEC 61850-8-1 clause 6.2)."""
+"""Conformance building blocks: str1, str2, vnam, valt, vlis (IEC 61850-8-1)."""
 
 
 def encode_initiate(negotiated: Initiate, services: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What a client learns of a server: names, types, data sets, identity, state (ISO 9506-2 clauses 11, 12, 14)."""
+"""What a client learns of a server: names, types, data sets, identity, state (ISO 9506-2)."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def get_name_list(association: Association, request: bytes, at: int, end: int) -
             after = ber.text(request[begin:stop])
     if object_class < 0 or scope not in {b"\x80", b"\x81", b"\x82"}:
         raise BerError("a name list of no class or scope")
+    if object_class not in {_VARIABLE, _VARIABLE_LIST, _JOURNAL, _DOMAIN}:
+        raise pdu.access_unsupported(f"object class {object_class}")
     names = _names(association, object_class, scope, domain)
     return _page(names, after, association.negotiated.max_pdu - _OVERHEAD)
 

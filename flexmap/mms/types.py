@@ -15,7 +15,7 @@ class Leaf(msgspec.Struct, frozen=True):
     tag: int
     """Of its data."""
     description: bytes
-    """TypeDescription (ISO 9506-2 clause 14.2.1), encoded."""
+    """TypeDescription (ISO 9506-2), encoded."""
     initial: bytes
     """A value, encoded."""
     size: int = 0
@@ -165,4 +165,4 @@ FLOAT32 = Leaf(data.FLOAT, bytes.fromhex("a706020120020108"), data.float32(0.0),
 FLOAT64 = Leaf(data.FLOAT, bytes.fromhex("a70602014002010b"), data.float64(0.0), 64)
 UNICODE255 = Leaf(data.MMS_STRING, ber.tlv(0x90, _signed(-255)), data.mms_string(""), 255 * 4)
 UTC_TIME = Leaf(data.UTC_TIME, b"\x91\x00", data.utc_time(0, 0), 8)
-BINARY_TIME = Leaf(data.BINARY_TIME, b"\x8c\x01\xff", b"\x8c\x06" + bytes(6), 6)
+BINARY_TIME = Leaf(data.BINARY_TIME, b"\x8c\x01\x01", b"\x8c\x06" + bytes(6), 6)
