@@ -1,14 +1,15 @@
 """Certificates of suites 1 and 2 (IEC 62056-5-3 clause 5.6): X.509 version 3, named by system titles.
 
 The common name of a server's or client's certificate is its system title in sixteen hexadecimal digits; key usage
-says what its key is for. All are issued by certification authorities that are known already.
+says what its key is for. All are issued by certification authorities that are known already: a certificate whose
+authority is no longer known, or has expired, does not count either (RFC 5280).
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from cryptography import x509
@@ -67,15 +68,15 @@ def read(der: bytes) -> Certificate:
     try:
         found = x509.load_der_x509_certificate(der)
         key = found.public_key()
-        usage = _usage(found)
+        use, authority = _purpose(found)
         serial = found.serial_number
         subject, issuer = found.subject, found.issuer
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         raise CertificateError(f"not a certificate: {error}") from None
     return Certificate(
         der,
-        usage.key_cert_sign,
-        Use.SIGNING if usage.digital_signature or usage.key_cert_sign else Use.AGREEMENT,
+        authority,
+        use,
         _suite_of(key),
         _point_of(key),
         _title(subject),
@@ -101,11 +102,25 @@ def _point_of(key: object) -> bytes:
     return suites.point_of(key)
 
 
-def _usage(certificate: x509.Certificate) -> x509.KeyUsage:
+def _purpose(certificate: x509.Certificate) -> tuple[Use, bool]:
+    """Return what a certificate's key is for, and whether it is an authority's; raises CertificateError."""
+    unknown = [e.oid.dotted_string for e in certificate.extensions
+               if e.critical and isinstance(e.value, x509.UnrecognizedExtension)]  # fmt: skip
+    if unknown:
+        raise CertificateError(f"it has a critical extension that is not known: {unknown[0]}")
     try:
-        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
         raise CertificateError("it does not say what its key is for (key usage)") from None
+    try:
+        authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        authority = False
+    if usage.key_cert_sign != authority:
+        raise CertificateError("key usage and basic constraints do not agree on whether it is an authority's")
+    if not (authority or usage.digital_signature or usage.key_agreement):
+        raise CertificateError("its key is for neither signatures nor key agreement (key usage)")
+    return Use.SIGNING if authority or usage.digital_signature else Use.AGREEMENT, authority
 
 
 def _title(name: x509.Name) -> bytes:
@@ -118,25 +133,50 @@ def _title(name: x509.Name) -> bytes:
     return title if len(title) == 8 else b""
 
 
-def check(certificate: Certificate, known: Iterable[Certificate], now: float) -> None:
-    """Raise CertificateError unless an authority that is known has issued it and it is valid now."""
-    if not certificate.not_before <= now <= certificate.not_after:
+def valid(certificate: Certificate, now: float, tolerance: float = 0.0) -> bool:
+    """Tell whether it is valid at a time, give or take some seconds: clocks are not all right."""
+    return certificate.not_before - tolerance <= now <= certificate.not_after + tolerance
+
+
+def check(certificate: Certificate, known: Sequence[Certificate], now: float, tolerance: float = 0.0) -> None:
+    """Raise CertificateError unless an authority that is known has issued it and both are valid now."""
+    if not valid(certificate, now, tolerance):
         raise CertificateError("it is not valid now")
+    trusted = _trusted(certificate, known)
+    if trusted is None or not valid(trusted, now, tolerance):
+        raise CertificateError("no known certification authority has issued it")
+
+
+def _trusted(certificate: Certificate, known: Sequence[Certificate]) -> Certificate | None:
+    """Return a certificate with the period in which its authority is valid too; ``None`` without a known one."""
     candidate = x509.load_der_x509_certificate(certificate.der)
-    for authority in known:
-        if authority.authority and authority.subject == certificate.issuer and authority.not_after >= now:
-            try:
-                candidate.verify_directly_issued_by(x509.load_der_x509_certificate(authority.der))
-            except (InvalidSignature, ValueError, TypeError):
-                continue
-            return
-    raise CertificateError("no known certification authority has issued it")
+    issuers = [c for c in known if c.authority and c.subject == certificate.issuer]
+    for authority in sorted(issuers, key=lambda c: c.not_after, reverse=True):
+        try:
+            candidate.verify_directly_issued_by(x509.load_der_x509_certificate(authority.der))
+        except (InvalidSignature, ValueError, TypeError):
+            continue
+        return msgspec.structs.replace(
+            certificate,
+            not_before=max(certificate.not_before, authority.not_before),
+            not_after=min(certificate.not_after, authority.not_after),
+        )
+    return None
 
 
-def find(known: Iterable[Certificate], title: bytes, use: Use, suite: int) -> Certificate | None:
-    """Return the certificate of a party that is valid longest."""
-    fit = [c for c in known if not c.authority and (c.title, c.use, c.suite) == (title, use, suite) and c.title]
-    return max(fit, key=lambda c: c.not_after, default=None)
+def of_party(known: Sequence[Certificate], title: bytes, suite: int) -> tuple[Certificate, ...]:
+    """Return the certificates of a party that known authorities have issued, the one valid longest first.
+
+    Their periods are those in which their authority is valid too.
+    """
+    own = [c for c in known if not c.authority and title and (c.title, c.suite) == (title, suite)]
+    trusted = [found for found in (_trusted(c, known) for c in own) if found is not None]
+    return tuple(sorted(trusted, key=lambda c: c.not_after, reverse=True))
+
+
+def point(own: Iterable[Certificate], use: Use) -> bytes:
+    """Return the public key of the first certificate for a use; empty without one."""
+    return next((c.point for c in own if c.use == use), b"")
 
 
 def request(suite: Suite, private: bytes, title: bytes) -> bytes:

@@ -290,7 +290,7 @@ class Opening:
         private = shared.setups.identity.keys.get((Use.SIGNING, client.suite))
         if private is None:
             raise LocalError(f"the server has no signing key of suite {client.suite}")
-        return SignatureProof(SUITES[client.suite], private, client.signing_key)
+        return SignatureProof(SUITES[client.suite], private, shared.setups.public_key(client, Use.SIGNING))
 
     def _challenge(self, aarq: Aarq, services: ObjectAccess, context: AssociationContext) -> bytes | None:
         """Return our challenge (StoC) and arrange for pass 3 and 4; ``None`` without HLS."""
@@ -309,6 +309,10 @@ class Opening:
             proof = self._proof()
         except LocalError as error:
             raise RefusalError(str(error), Diagnostic.AUTHENTICATION_MECHANISM_NAME_NOT_RECOGNISED) from None
+        except SecurityError as error:
+            raise RefusalError(
+                str(error), Diagnostic.AUTHENTICATION_FAILURE, threat=Threat.AUTHENTICATION_FAILURE
+            ) from None
 
         following = self._client.next_keys
         answered = False

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from flexmap.dlms.acse import Mechanism
+from flexmap.dlms.certificates import Certificate
 from flexmap.dlms.security import SIGNED, Keys
 from flexmap.model.error import ConfigurationError
 
@@ -61,6 +62,11 @@ class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
     """The client's public key for signatures, ``x ‖ y``; needed for HLS_ECDSA and for signed APDUs."""
     agreement_key: bytes = b""
     """The client's public key for key agreement, ``x ‖ y``; needed to answer with an agreed key."""
+    certificates: tuple[Certificate, ...] = ()
+    """What vouches for the two, the one valid longest first: a key counts while a certificate of it is valid.
+
+    Without any the keys count for ever.
+    """
     scope: tuple[Grant, ...] = ()
     """All that there is for this client, within the rights of its role; empty: all that its role may use."""
     policy: int = 0

@@ -357,7 +357,7 @@ class Protection:
         """Return the client's lasting key that a message under a fresh one shows."""
         if key.choice == KeyChoice.WRAPPED:
             return self._kek()
-        return self.client.agreement_key if key.id == Scheme.STATIC else self.client.signing_key
+        return self._public(Use.AGREEMENT if key.id == Scheme.STATIC else Use.SIGNING)
 
     def _identified(
         self, request: general.GeneralCiphering, header: Header, key: KeyInfo, required: int
@@ -398,18 +398,13 @@ class Protection:
             raise SecurityError(f"the server has no {use.name.lower()} key of suite {self._suite.id}")
         return private
 
-    def _known(self, point: bytes, purpose: str) -> bytes:
-        if not point:
-            raise SecurityError(f"the client's {purpose} key is not known")
-        return point
+    def _public(self, use: Use) -> bytes:
+        return self._setups.public_key(self.client, use)
 
     def _agreed(self, header: Header, key: KeyInfo) -> bytes:
         """Return the key that a request's key-info stands for: we are party V."""
-        client, private = self.client, self._private(Use.AGREEMENT)
-        signing, static = (
-            self._known(client.signing_key, "signing"),
-            self._known(client.agreement_key, "agreement"),
-        )
+        private = self._private(Use.AGREEMENT)
+        signing, static = self._public(Use.SIGNING), self._public(Use.AGREEMENT)
         if key.id == Scheme.STATIC and not key.data:
             nonce = encode_length(len(header.transaction)) + header.transaction
             info = header.originator + nonce + header.recipient
@@ -424,7 +419,7 @@ class Protection:
 
     def _agree(self, header: Header, key: KeyInfo) -> tuple[KeyInfo, bytes]:
         """Return key-info and key of a response: we are party U."""
-        suite, static = self._suite, self.client.agreement_key
+        suite, static = self._suite, self._public(Use.AGREEMENT)
         if key.id == Scheme.STATIC:
             nonce = encode_length(len(header.transaction)) + header.transaction
             info = header.originator + nonce + header.recipient
@@ -443,7 +438,7 @@ class Protection:
         del required
         request = general.decode_signing(apdu)
         header = self._parties(request.header)
-        point = self._known(self.client.signing_key, "signing")
+        point = self._public(Use.SIGNING)
         private = self._private(Use.SIGNING)
         if not suites.verify(self._suite, point, request.signature, request.signed):
             raise SecurityError("signature is wrong")

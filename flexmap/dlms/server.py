@@ -64,8 +64,11 @@ class Server:
         identity: Identity | None = None,
         keystore: Keystore | None = None,
         now: Callable[[], float] | None = None,
+        tolerance: float = 0.0,
     ) -> None:
         """Make a server; ``now`` gives seconds since 1970.
+
+        ``tolerance``: seconds for which certificates are valid before and behind their period.
 
         Without ``now`` nobody is locked out after failed authentications, and no certificate is valid.
         """
@@ -89,6 +92,7 @@ class Server:
             random=random,
             now=now or (lambda: 0.0),
             changed=self._changed,
+            tolerance=tolerance,
         )
         """Security setups of the clients, key pairs and certificates."""
         self._shared = Shared(title, self.ciphering, counters, self.setups, random, self._client)

@@ -22,7 +22,7 @@ from flexmap.dlms.certificates import Certificate, CertificateError, Entity
 from flexmap.dlms.identity import Identity, Use
 from flexmap.dlms.objects import ActionReply
 from flexmap.dlms.profile import WITH_SECRET, ClientProfile
-from flexmap.dlms.security import AUTHENTICATED, ENCRYPTED, SIGNED, Keys
+from flexmap.dlms.security import AUTHENTICATED, ENCRYPTED, SIGNED, Keys, SecurityError
 from flexmap.dlms.suite import SUITES, KeyAgreementError
 from flexmap.model.error import ConfigurationError, LocalError, RemoteError
 
@@ -93,8 +93,12 @@ class Setups:
         random: Callable[[int], bytes],
         now: Callable[[], float],
         changed: Callable[[int, str], None],
+        tolerance: float = 0.0,
     ) -> None:
-        """Make the setups; ``now`` gives seconds since 1970, ``changed`` is told of each change and its client."""
+        """Make the setups; ``now`` gives seconds since 1970, ``changed`` is told of each change and its client.
+
+        ``tolerance``: seconds for which certificates are valid before and behind their period.
+        """
         self._clients = clients
         self._title = title
         self.identity = identity
@@ -102,7 +106,22 @@ class Setups:
         self._keystore = keystore
         self._random = random
         self._now = now
+        self._tolerance = tolerance
         self._changed = changed
+
+    def public_key(self, client: ClientProfile, use: Use) -> bytes:
+        """Return a client's public key; raises SecurityError if there is none that is valid now."""
+        own = [c for c in client.certificates if c.use == use]
+        now = self._now()
+        key = client.signing_key if use == Use.SIGNING else client.agreement_key
+        if own:
+            key = certificates.point((c for c in own if certificates.valid(c, now, self._tolerance)), use)
+            if not key:
+                when = "has expired" if own[0].not_after < now else "is not valid yet"
+                raise SecurityError(f"the client's certificate for {use.name.lower()} {when}")
+        if not key:
+            raise SecurityError(f"the client's {use.name.lower()} key is not known")
+        return key
 
     def turn_to(self, client: ClientProfile, keys: Keys) -> ClientProfile:
         """Return the client with its next keys, which it has begun to use.
@@ -257,15 +276,19 @@ class Setups:
         suite = SUITES[client.suite]
         private = self.identity.keys.get((Use.SIGNING, client.suite))
         keys, title = client.keys, client.system_title
-        if private is None or keys is None or not client.signing_key or title is None:
+        if private is None or keys is None or title is None:
             raise _DeniedError(ActionResult.OTHER_REASON, "signing keys and system title of both must be known")
+        try:
+            signer = self.public_key(client, Use.SIGNING)
+        except SecurityError as error:
+            raise _DeniedError(ActionResult.OTHER_REASON, str(error)) from None
         fresh: dict[int, bytes] = {}
         answers: list[bytes] = []
         half = 2 * suite.coordinate
         for key, part in _pairs(value):
             octets = _octets(part)
             theirs, signature = octets[:half], octets[half:]
-            if not suites.verify(suite, client.signing_key, signature, bytes((key,)) + theirs):
+            if not suites.verify(suite, signer, signature, bytes((key,)) + theirs):
                 raise _DeniedError(ActionResult.OTHER_REASON, "signature is wrong")
             ephemeral = suites.generate(suite, self._random)
             ours = suites.public_of(suite, ephemeral)
@@ -300,7 +323,7 @@ class Setups:
     def _import(self, client: ClientProfile, value: Any) -> None:
         certificate = certificates.read(_octets(value))
         identity, known = self.identity, self._known()
-        certificates.check(certificate, known, self._now())
+        certificates.check(certificate, known, self._now(), self._tolerance)
         if certificate.der in identity.certificates:
             return
         if len(known) >= _MOST_CERTIFICATES:
@@ -320,11 +343,14 @@ class Setups:
 
     def _exchange(self, sap: int, certificate: Certificate, identity: Identity, what: str) -> None:
         """Take other certificates, and the public keys that clients now have by them."""
+        titles = {certificate.title}
+        if certificate.authority:  # what it has issued counts from now on, or no more
+            titles = {certificates.read(der).title for der in identity.certificates}
         try:
             fresh = [
                 with_certificates(client, identity)
                 for client in self._clients.values()
-                if certificate.title and client.system_title == certificate.title
+                if client.system_title and client.system_title in titles
             ]
         except ConfigurationError as error:
             raise _DeniedError(ActionResult.OTHER_REASON, str(error)) from None
@@ -362,13 +388,12 @@ class Setups:
 def with_certificates(client: ClientProfile, identity: Identity) -> ClientProfile:
     """Return the client with the public keys that its certificates now have."""
     known = [certificates.read(der) for der in identity.certificates]
-    title = client.system_title or b""
-    signing = certificates.find(known, title, Use.SIGNING, client.suite)
-    agreement = certificates.find(known, title, Use.AGREEMENT, client.suite)
+    own = certificates.of_party(known, client.system_title or b"", client.suite)
     return msgspec.structs.replace(
         client,
-        signing_key=signing.point if signing else b"",
-        agreement_key=agreement.point if agreement else b"",
+        signing_key=certificates.point(own, Use.SIGNING),
+        agreement_key=certificates.point(own, Use.AGREEMENT),
+        certificates=own,
     )
 
 

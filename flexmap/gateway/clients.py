@@ -49,7 +49,7 @@ def client_profile(
     secret = secrets.get(client.name, Secret())
     title = bytes.fromhex(client.system_title)
     known = [certificates.read(der) for der in identity.certificates] if client.suite and title else []
-    signing, agreement = (certificates.find(known, title, use, client.suite) for use in Use)
+    own = certificates.of_party(known, title, client.suite)
     request, response = (a | b for a, b in zip(policy_of(secret.policy), _policies(client), strict=True))
     return ClientProfile(
         sap=client.sap,
@@ -60,8 +60,9 @@ def client_profile(
         suite=client.suite,
         keys=secret.keys(client.suite),
         next_keys=secret.next_keys(client.suite),
-        signing_key=signing.point if signing else b"",
-        agreement_key=agreement.point if agreement else b"",
+        signing_key=certificates.point(own, Use.SIGNING),
+        agreement_key=certificates.point(own, Use.AGREEMENT),
+        certificates=own,
         scope=tuple(parse_grant(text, f"client '{client.name}'") for text in client.only),
         policy=request,
         response_policy=response,

@@ -36,6 +36,7 @@ def dlms_settings(config: Config, secrets: Mapping[str, Secret]) -> DlmsSettings
         clients=tuple(client_profile(client, secrets, identity) for client in section.client),
         identity=identity,
         keystore=FileKeystore(config, identity),
+        certificate_tolerance=section.certificate_tolerance,
         association_version=section.association_version,
         idle_timeout=section.idle_timeout,
         max_connections=section.max_connections,

@@ -56,9 +56,13 @@ def load(config: Config) -> Identity:
         if (Use.SIGNING, client.suite) not in identity.keys:
             remedy = "`flexmap keys make` makes one"
             raise ConfigurationError("there is no signing key of the server", where=where, remedy=remedy)
-        if not certificates.find(known, bytes.fromhex(client.system_title), Use.SIGNING, client.suite):
-            what = f"there is no certificate of client '{client.name}' ({client.system_title}) for signatures"
-            raise ConfigurationError(what, where=where, remedy="`flexmap keys import` adds one")
+        own = certificates.of_party(known, bytes.fromhex(client.system_title), client.suite)
+        if not certificates.point(own, Use.SIGNING):
+            what = (
+                f"there is no certificate of client '{client.name}' ({client.system_title}) for signatures "
+                "that a known authority issued"
+            )
+            raise ConfigurationError(what, where=where, remedy="`flexmap keys import` adds both")
     return identity
 
 

@@ -140,6 +140,8 @@ class DlmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     secrets: str = "secrets.toml"
     identity: str = "identity.toml"
     """Key pairs of the server and certificates, needed for suites 1 and 2 alone."""
+    certificate_tolerance: Annotated[float, msgspec.Meta(ge=0, le=315_360_000)] = 300.0
+    """Seconds for which certificates are valid before and behind their period."""
     association_version: Literal[1, 2, 3] = 1
     """Version of the association object (class 15): from 3 on access modes are bits."""
     client: tuple[DlmsClient, ...] = ()

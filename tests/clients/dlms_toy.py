@@ -164,6 +164,7 @@ def toy_server(
     random: Callable[[int], bytes] = os.urandom,
     now: Callable[[], float] | None = None,
     keystore: Keystore | None = None,
+    tolerance: float = 0.0,
 ) -> tuple[Server, ToyDevice]:
     device = ToyDevice(SAP, toy_schema())
     server = Server(
@@ -176,6 +177,7 @@ def toy_server(
         limits=limits,
         now=now,
         keystore=keystore,
+        tolerance=tolerance,
     )
     return server, device
 

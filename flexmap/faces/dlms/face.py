@@ -54,6 +54,8 @@ class DlmsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Key pairs of the server and certificates."""
     keystore: Keystore = Forgetful()
     """Keeps what clients change of the security."""
+    certificate_tolerance: float = 0.0
+    """Seconds for which certificates are valid before and behind their period."""
     association_version: int = 1
     """Version of class 15."""
     idle_timeout: float = 180.0
@@ -137,6 +139,7 @@ class DlmsFace:
             identity=settings.identity,
             keystore=settings.keystore,
             now=reactor.seconds,
+            tolerance=settings.certificate_tolerance,
         )
         self._tell = Throttle(reactor)
         self._post = Post(reactor, self._tell)
