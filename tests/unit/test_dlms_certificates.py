@@ -268,8 +268,8 @@ def test_certificates_that_openssl_made(tmp_path):
     openssl(
         "req", *curve, "-keyout", "client.key", "-subj", f"/CN={CLIENT_TITLE.hex().upper()}", "-out", "client.csr"
     )
-    openssl("x509", "-req", "-in", "client.csr", "-CA", "ca.der", "-CAkey", "ca.key", "-days", "10", "-outform", "DER",
-            "-out", "client.der", "-extfile", "usage", "-set_serial", "42")  # fmt: skip
+    openssl("x509", "-req", "-in", "client.csr", "-CA", "ca.der", "-CAkey", "ca.key", "-days", "10", "-outform",
+            "DER", "-out", "client.der", "-extfile", "usage", "-set_serial", "42")  # fmt: skip
     ders = [(tmp_path / name).read_bytes() for name in ("ca.der", "client.der")]
     known = [certificates.read(der) for der in ders]
     assert [each.authority for each in known] == [True, False]
