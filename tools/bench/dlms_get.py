@@ -1,9 +1,11 @@
 """DLMS GET-Request-Normal per second of a running demo, against a Twisted echo of the same bytes.
 
-Usage: python tools/bench/dlms_get.py [--requests N] [--rounds N] [--meters N] [--transport wrapper|hdlc]
+Usage: python tools/bench/dlms_get.py [--requests N] [--rounds N] [--meters N] [--connections N]
+       [--transport wrapper|hdlc]
 
-One connection, one request at a time, the load client in C (needs ``cc``). Each round runs echo, plain and suite 0
-(HLS-GMAC, authentication and encryption) one after the other; the medians are compared. With ``--transport hdlc``
+On each connection one request at a time, the load client in C (needs ``cc``). Each round runs echo, plain, suite 0
+(HLS-GMAC, authentication and encryption) and plain GET-with-list of 20 registers one after the other; the medians
+are compared. With ``--transport hdlc``
 plain and suite 0 run over HDLC on TCP too, each right after its run over the wrapper. Processor time is the server
 process's own, per request.
 """
@@ -48,6 +50,16 @@ LOWER = 16
 """HDLC address of flexmap."""
 NAME = AttributeReference(1, obis.parse("0-0:42.0.0"), 2)
 ENERGY = AttributeReference(4, obis.parse("1-0:1.8.0"), 2)
+LLS_SAP = 18
+LISTED = 20
+
+
+def list_request() -> bytes:
+    """A GET-with-list of 20 values and units of registers."""
+    energies = [
+        AttributeReference(4, obis.parse(f"1-0:{c}.8.0"), index) for c in (1, 2, 3, 4, 9) for index in (2, 3)
+    ]
+    return b"\xc0\x03\xc1" + bytes((LISTED,)) + b"".join(each.encode() for each in energies) * 2
 
 
 class Run(NamedTuple):
@@ -112,11 +124,12 @@ class HdlcWire(Wire):
                 return frame.information
 
 
-def associate(wire: Wire, ciphering: Ciphering | None) -> None:
+def associate(wire: Wire, ciphering: Ciphering | None, password: bytes | None = None) -> None:
     settings = ClientSettings(
         client_sap=wire.client_sap,
         server_sap=SAP,
-        mechanism=Mechanism.NONE if ciphering is None else Mechanism.HLS_GMAC,
+        secret=password or b"",
+        mechanism=Mechanism.HLS_GMAC if ciphering else Mechanism.NONE if password is None else Mechanism.LLS,
         protection=0 if ciphering is None else AUTHENTICATED_ENCRYPTED,
     )
     client = Client(settings, random=os.urandom, ciphering=ciphering)
@@ -129,58 +142,74 @@ def processor_seconds(pid: int) -> float:
 
 
 class Bench:
-    def __init__(self, folder: Path, requests: int, demo: Demo) -> None:
+    def __init__(self, folder: Path, requests: int, connections: int, demo: Demo) -> None:
         self.folder = folder
         self.requests = requests
+        self.connections = connections
         self.demo = demo
         self.load = folder / "dlms_load"
         source = Path(__file__).with_name("dlms_load.c")
         subprocess.run(["cc", "-O2", "-o", self.load, source], check=True)
 
-    def run(self, connection: socket.socket, pid: int, frames: bytes, repeat: int) -> Run:
-        path = self.folder / "frames"
-        path.write_bytes(frames)
-        connection.settimeout(None)
-        descriptor = connection.fileno()
+    def run(self, wires: list[tuple[socket.socket, bytes]], pid: int, repeat: int) -> Run:
+        """Send each connection's frames so many times."""
+        arguments, count = [str(repeat)], 0
+        for number, (connection, frames) in enumerate(wires):
+            path = self.folder / f"frames{number}"
+            path.write_bytes(frames)
+            connection.settimeout(None)
+            arguments += [str(connection.fileno()), str(path)]
         before = processor_seconds(pid)
         answer = subprocess.run(
-            [self.load, str(descriptor), path, str(repeat)],
-            pass_fds=[descriptor],
+            [self.load, *arguments],
+            pass_fds=[connection.fileno() for connection, _ in wires],
             capture_output=True,
             check=True,
             timeout=120,
         )
         cpu = processor_seconds(pid) - before
-        connection.close()
-        return Run(float(answer.stdout), cpu / self.requests * 1e6)
+        for connection, _ in wires:
+            connection.close()
+        count = self.each * len(wires)
+        return Run(float(answer.stdout), cpu / count * 1e6)
+
+    @property
+    def each(self) -> int:
+        """Requests on each connection."""
+        return self.requests // self.connections // 100 * 100
 
     def echo(self) -> Run:
         process = subprocess.Popen([sys.executable, "-c", ECHO], stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout
             port = int(process.stdout.readline())
-            frames = wrapper.encode(16, SAP, request(NAME)) * 1000
-            return self.run(connect(port), process.pid, frames, self.requests // 1000)
+            frames = wrapper.encode(16, SAP, request(NAME)) * 100
+            wires = [(connect(port), frames) for _ in range(self.connections)]
+            return self.run(wires, process.pid, self.each // 100)
         finally:
             process.kill()
             process.wait()
 
-    def plain(self, port: int, kind: type[Wire]) -> Run:
-        wire = kind(connect(port), 16)
-        associate(wire, None)
-        frames = b"".join(wire.frame(request(NAME)) for _ in range(1000))
-        return self.run(wire.connection, self.demo.process.pid, frames, self.requests // 1000)
+    def plain(self, port: int, kind: type[Wire], apdu: bytes = request(NAME), sap: int = 16) -> Run:
+        wires = []
+        for _ in range(self.connections):
+            wire = kind(connect(port), sap)
+            associate(wire, None, self.demo.password if sap == LLS_SAP else None)
+            wires.append((wire.connection, b"".join(wire.frame(apdu) for _ in range(100))))
+        return self.run(wires, self.demo.process.pid, self.each // 100)
 
     def suite_0(self, port: int, kind: type[Wire]) -> Run:
-        ciphering = Ciphering(self.demo.keys, b"BEN" + os.urandom(5), MemoryCounterStore())
-        wire = kind(connect(port), 2)
-        associate(wire, ciphering)
-        plain = request(ENERGY)
-        frames = bytearray()
-        for _ in range(self.requests):
-            body = ciphering.protect(AUTHENTICATED_ENCRYPTED, plain)
-            frames += wire.frame(b"\xc8" + bytes((len(body),)) + body)
-        return self.run(wire.connection, self.demo.process.pid, bytes(frames), 1)
+        wires, plain = [], request(ENERGY)
+        for _ in range(self.connections):
+            ciphering = Ciphering(self.demo.keys, b"BEN" + os.urandom(5), MemoryCounterStore())
+            wire = kind(connect(port), 2)
+            associate(wire, ciphering)
+            frames = bytearray()
+            for _ in range(self.each):
+                body = ciphering.protect(AUTHENTICATED_ENCRYPTED, plain)
+                frames += wire.frame(b"\xc8" + bytes((len(body),)) + body)
+            wires.append((wire.connection, bytes(frames)))
+        return self.run(wires, self.demo.process.pid, 1)
 
 
 class Demo(NamedTuple):
@@ -191,6 +220,8 @@ class Demo(NamedTuple):
     """Port."""
     hdlc: int
     keys: Keys
+    password: bytes
+    """Of the client with low level security."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -211,7 +242,8 @@ def start_demo(folder: Path, meters: int) -> Demo:
     subprocess.run([flexmap, "demo", *flags.split()], check=True, stdout=subprocess.DEVNULL)
     with config.open("a") as file:
         file.write(f'\n[[dlms.listener]]\ntransport = "hdlc-tcp"\nlisten = "{line}"\n')
-    secret = tomllib.loads((folder / "site.secrets.toml").read_text())["reader"]
+    secrets = tomllib.loads((folder / "site.secrets.toml").read_text())
+    secret, password = secrets["reader"], secrets["reader-lls"]["password"].encode()
     keys = Keys(bytes.fromhex(secret["encryption_key"]), bytes.fromhex(secret["authentication_key"]))
     process = subprocess.Popen([flexmap, "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
@@ -222,7 +254,7 @@ def start_demo(folder: Path, meters: int) -> Demo:
             time.sleep(0.2)
         else:
             time.sleep(3)  # until the meters have been read
-            return Demo(process, ports[1], ports[3], keys)
+            return Demo(process, ports[1], ports[3], keys, password)
     process.kill()
     raise SystemExit("the demo does not serve")
 
@@ -232,17 +264,19 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--meters", type=int, default=20)
+    parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--transport", choices=("wrapper", "hdlc"), default="wrapper")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         demo = start_demo(Path(name), options.meters)
         try:
-            bench = Bench(Path(name), options.requests, demo)
+            bench = Bench(Path(name), options.requests, options.connections, demo)
             kinds: dict[str, Callable[[], Run]] = {"echo": bench.echo}
             for label, run in (("plain", bench.plain), ("suite 0", bench.suite_0)):
                 kinds[label] = partial(run, demo.wrapper, Wire)
                 if options.transport == "hdlc":
                     kinds[f"{label}, HDLC"] = partial(run, demo.hdlc, HdlcWire)
+            kinds["list of 20"] = partial(bench.plain, demo.wrapper, Wire, list_request(), LLS_SAP)
             runs: dict[str, list[Run]] = {kind: [] for kind in kinds}
             for _ in range(options.rounds):
                 for kind, make in kinds.items():
