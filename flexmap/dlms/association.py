@@ -12,11 +12,12 @@ from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.blocks import Outgoing
 from flexmap.dlms.general_blocks import GeneralTransfer, joined
 from flexmap.dlms.general_blocks import decode as decode_block
+from flexmap.dlms.layers import GLOBAL, SERVICE_ROOM, CipheredLayer, Opened
 from flexmap.dlms.notification import Change
 from flexmap.dlms.object_access import MALFORMED, NOT_NEGOTIATED, TOO_LONG, ObjectAccess, RowsGoneError
 from flexmap.dlms.objects import AssociationContext
 from flexmap.dlms.profile import ClientProfile, EventKind, Threat
-from flexmap.dlms.protection import GLOBAL, SERVICE_ROOM, CipheredLayer, Opened, Protection, ReplayError
+from flexmap.dlms.protection import Protection, ReplayError
 from flexmap.dlms.security import (
     AUTHENTICATED,
     AUTHENTICATED_ENCRYPTED,

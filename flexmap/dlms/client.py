@@ -34,8 +34,8 @@ from flexmap.dlms.apdu import (
 )
 from flexmap.dlms.authentication import GmacProof, Proof, Side, acceptable, challenge_octets
 from flexmap.dlms.axdr import Value
+from flexmap.dlms.layers import DEDICATED_TAGS, GLOBAL_TAGS
 from flexmap.dlms.objects import ASSOCIATION_LN, ActionReply, attribute_key
-from flexmap.dlms.protection import DEDICATED_TAGS, GLOBAL_TAGS
 from flexmap.dlms.security import Ciphering, SecurityError
 from flexmap.dlms.selection import BY_ENTRY, BY_RANGE, RangeSelection, Selection
 from flexmap.model.error import LocalError, RemoteError

@@ -27,10 +27,11 @@ from flexmap.dlms.association import Association, Report, report_failure
 from flexmap.dlms.authentication import GmacProof, Proof, SecretProof, Side, SignatureProof
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.identity import Use
+from flexmap.dlms.layers import SERVICE_ROOM, Opened
 from flexmap.dlms.object_access import ObjectAccess
 from flexmap.dlms.objects import AssociationContext, LogicalDevice
 from flexmap.dlms.profile import WITH_SECRET, WITH_TITLE, ClientProfile, EventKind, Limits, Threat
-from flexmap.dlms.protection import SERVICE_ROOM, Opened, Protection, Shared
+from flexmap.dlms.protection import Protection, Shared
 from flexmap.dlms.push_setup import PUSH_SETUP
 from flexmap.dlms.security import (
     AUTHENTICATED,

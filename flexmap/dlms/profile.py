@@ -80,6 +80,8 @@ class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
     """The only client system title let in; ``None`` lets in any that holds the keys."""
     pre_established: bool = False
     """Its associations are open without AARQ, and never released."""
+    third_parties: frozenset[bytes] = frozenset()
+    """System titles of those whose messages it may pass on, signed or under keys agreed on with them."""
     notify: frozenset[bytes] = frozenset()
     """Attributes, nine octets each, of whose changes it is told unasked if it negotiates that."""
 

@@ -2,16 +2,18 @@
 
 A request can have one layer that ciphers it (service-specific or general, with global, dedicated, wrapped or
 agreed key) and one that signs it, either around the other. Its response gets the same layers, and what the
-response policy asks for beyond them.
+response policy asks for beyond them. Within the client's layers may stand those of a third party whose messages
+the client passes on: signed, under an agreed key, or both.
 
 A message under a wrapped or agreed key, or only signed, has no invocation counter that would show a replay: its
-transaction-id must rise instead, for each client, over restarts too.
+transaction-id must rise instead, for each client, over restarts too. A third party's must rise in any case:
+whoever passes its messages on could do so twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,12 +23,12 @@ from flexmap.dlms.apdu import Tag
 from flexmap.dlms.axdr import encode_length, take_octet_string
 from flexmap.dlms.general import Header, KeyChoice, KeyInfo, Scheme
 from flexmap.dlms.identity import Use
+from flexmap.dlms.layers import DEDICATED, GLOBAL, CipheredLayer, KeyedLayer, Layer, Opened, SigningLayer
 from flexmap.dlms.profile import ClientProfile
 from flexmap.dlms.security import (
     AUTHENTICATED,
     AUTHENTICATED_ENCRYPTED,
     BROADCAST_KEY,
-    OVERHEAD,
     SIGNED,
     Ciphering,
     CounterStore,
@@ -36,103 +38,10 @@ from flexmap.dlms.security import (
     key_id,
 )
 from flexmap.dlms.setup import Setups
-from flexmap.dlms.suite import SUITES, Suite
+from flexmap.dlms.suite import SUITES
 
-_SERVICES = (0x01, 0x05, 0x06, 0x08, 0x0C, 0x0D, 0x0E, 0x16, 0x18)
-_LN_SERVICES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC5, 0xC7)
-GLOBAL = {tag + 0x20: tag for tag in _SERVICES} | {tag + 0x08: tag for tag in _LN_SERVICES}
-"""Tag of an APDU ciphered with the global key → tag of what it must carry."""
-DEDICATED = {tag + 0x40: tag for tag in _SERVICES} | {tag + 0x10: tag for tag in _LN_SERVICES}
-"""The same with the dedicated key."""
-GLOBAL_TAGS = {plain: ciphered for ciphered, plain in GLOBAL.items()}
-DEDICATED_TAGS = {plain: ciphered for ciphered, plain in DEDICATED.items()}
-_GLOBAL_TAG = {plain: bytes((ciphered,)) for plain, ciphered in GLOBAL_TAGS.items()}
-_DEDICATED_TAG = {plain: bytes((ciphered,)) for plain, ciphered in DEDICATED_TAGS.items()}
 _LAST_TRANSACTION = (1 << 63) - 1
-SERVICE_ROOM = 4 + OVERHEAD
-"""Octets that a service-specific layer adds, at most."""
-
-
-class Layer(Protocol):
-    """What one layer of a response is made with."""
-
-    room: int
-    """Octets that it adds, at most."""
-
-    def wrap(self, response: bytes) -> bytes:
-        """Return the response within this layer."""
-
-
-class CipheredLayer:
-    """A ciphered tag of the service's own, glo- or ded-; or general-glo- or general-ded-ciphering.
-
-    The general form takes the place of the other where ``general`` says so or a response has no ciphered tag.
-    """
-
-    __slots__ = ("_control", "_general", "_protect", "_tags", "room")
-
-    def __init__(
-        self, ciphering: Ciphering, control: int, *, dedicated: bool = False, general: bool = False
-    ) -> None:
-        tag = Tag.GENERAL_DED_CIPHERING if dedicated else Tag.GENERAL_GLO_CIPHERING
-        self._general = bytes((tag, len(ciphering.title))) + ciphering.title
-        self._protect = ciphering.protect
-        self._control = control
-        self._tags = {} if general else _DEDICATED_TAG if dedicated else _GLOBAL_TAG
-        self.room = SERVICE_ROOM + len(self._general) - 1
-
-    def wrap(self, response: bytes) -> bytes:
-        """Return the ciphered response."""
-        body = self._protect(self._control, response)
-        return self._tags.get(response[0], self._general) + encode_length(len(body)) + body
-
-
-class _KeyedLayer:
-    """general-ciphering."""
-
-    def __init__(self, header: Header, key: KeyInfo, ciphering: Ciphering, control: int) -> None:
-        self._header = header
-        self._key = key
-        self._ciphering = ciphering
-        self._control = control
-        self.room = SERVICE_ROOM + len(header.encode()) + len(key.encode())
-
-    def wrap(self, response: bytes) -> bytes:
-        body = self._ciphering.protect(self._control, response, self._header.encode())
-        return general.encode_ciphering(self._header, self._key, body)
-
-
-class _SigningLayer:
-    """general-signing."""
-
-    def __init__(self, header: Header, suite: Suite, private: bytes) -> None:
-        self._header = header
-        self._suite = suite
-        self._private = private
-        self.room = 8 + len(header.encode()) + 2 * suite.coordinate
-
-    def wrap(self, response: bytes) -> bytes:
-        signature = suites.sign(self._suite, self._private, general.signed_part(self._header, response))
-        return general.encode_signing(self._header, response, signature)
-
-
-class Opened(NamedTuple):
-    """A request without its layers."""
-
-    applied: int
-    """Protection that it had: bits of security control, and SIGNED."""
-    plain: bytes
-    layers: tuple[Layer, ...]
-    """What its response gets, outermost first."""
-    broadcast: bool = False
-    """It was under the broadcast key: whoever holds that one can have sent it, and no response is due."""
-
-    def wrap(self, response: bytes) -> bytes:
-        """Return the response in its layers; an exception response goes out plain."""
-        if response[0] != Tag.EXCEPTION_RESPONSE:
-            for layer in reversed(self.layers):
-                response = layer.wrap(response)
-        return response
+_BROADCAST = KeyInfo(KeyChoice.IDENTIFIED, 1)
 
 
 class _Peeled(NamedTuple):
@@ -144,6 +53,45 @@ class _Peeled(NamedTuple):
     transaction: tuple[bytes, bytes] | None
     """Key and transaction-id, which must rise under it; ``None`` where an invocation counter has."""
     broadcast: bool = False
+    third_party: bytes = b""
+    """System title of the third party whose layer it is; empty: it is the client's."""
+
+
+class _Stack:
+    """The layers of a request, as they are taken off: the client's, then those of a third party."""
+
+    def __init__(self) -> None:
+        self.own = self.third = 0
+        """Protection by the client and by the third party."""
+        self.layers: list[Layer] = []
+        self.third_layers: list[Layer] = []
+        self.transactions: list[tuple[bytes, bytes, bytes]] = []
+        """System title (empty: the client's), key and transaction-id."""
+        self.third_transactions: list[tuple[bytes, bytes, bytes]] = []
+        self.counted = self.broadcast = False
+        self._third_party = b""
+
+    def add(self, peeled: _Peeled) -> bytes:
+        """Take one more layer and return what was in it; raises SecurityError where it may not stand."""
+        of_third = bool(peeled.third_party)
+        if peeled.third_party != self._third_party:
+            if self._third_party:
+                raise SecurityError("a layer within that of a third party is not of that one")
+            self._third_party = peeled.third_party
+        if (self.third if of_third else self.own) & peeled.applied:
+            raise SecurityError("two layers of the same kind")
+        if of_third:
+            self.third |= peeled.applied
+        else:
+            self.own |= peeled.applied
+            self.counted = self.counted or peeled.transaction is None
+        self.broadcast = self.broadcast or peeled.broadcast
+        if peeled.layer is not None:
+            (self.third_layers if of_third else self.layers).append(peeled.layer)
+        if peeled.transaction is not None:
+            entry = (peeled.third_party, *peeled.transaction)
+            (self.third_transactions if of_third else self.transactions).append(entry)
+        return peeled.plain
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -252,31 +200,19 @@ class Protection:
         Raises SecurityError (CounterError) where a layer does not verify or all of them are less than
         ``required``, AxdrError where one is malformed. Nothing changes then but counters of layers that verified.
         """
-        applied = 0
-        broadcast = False
-        layers: list[Layer] = []
-        transactions: list[tuple[bytes, bytes]] = []
-        counted = False
+        stack = _Stack()
         while apdu and (peel := self._peeler(apdu[0])) is not None:
-            peeled = peel(apdu, required)
-            if applied & peeled.applied:
-                raise SecurityError("two layers of the same kind")
-            applied |= peeled.applied
-            broadcast = broadcast or peeled.broadcast
-            counted = counted or peeled.transaction is None
-            if peeled.transaction is not None:
-                transactions.append(peeled.transaction)
-            if peeled.layer is not None:
-                layers.append(peeled.layer)
-            apdu = peeled.plain
-        if applied & required != required:
-            raise SecurityError(f"protection {applied:#05x}, at least {required:#05x} required")
-        if transactions and not counted:
-            self._take_transactions(transactions)
-        if applied and self.record_each:
+            apdu = stack.add(peel(apdu, required))
+        # A third party's signature is as good as the client's; its ciphering protects nothing on the client's way.
+        enough = stack.own | stack.third & SIGNED
+        if enough & required != required:
+            raise SecurityError(f"protection {enough:#05x}, at least {required:#05x} required")
+        self._take_transactions(stack)
+        if stack.own and self.record_each:
             self.record()
-            self.verified = self.verified or not broadcast
-        return Opened(applied, apdu, self._complete(applied, layers), broadcast)
+            self.verified = self.verified or not stack.broadcast
+        layers = (*self._complete(stack.own, stack.layers), *stack.third_layers)
+        return Opened(stack.own | stack.third, apdu, layers, stack.broadcast)
 
     def _peeler(self, tag: int) -> Callable[[bytes, int], _Peeled] | None:
         if tag in GLOBAL or tag in DEDICATED:
@@ -299,10 +235,12 @@ class Protection:
             return self.broadcast, True
         return self._cipher(dedicated=dedicated), False
 
-    def _body(self, ciphering: Ciphering, body: bytes, required: int, header: bytes = b"") -> tuple[int, bytes]:
+    def _body(
+        self, ciphering: Ciphering, body: bytes, required: int, header: bytes = b"", third_party: bytes = b""
+    ) -> tuple[int, bytes]:
         # Without a tag anybody could use up the counters of a client, or alter what it sends.
-        least = required & AUTHENTICATED_ENCRYPTED | AUTHENTICATED
-        return ciphering.unprotect(self.title, body, least, header)
+        least = AUTHENTICATED if third_party else required & AUTHENTICATED_ENCRYPTED | AUTHENTICATED
+        return ciphering.unprotect(third_party or self.title, body, least, header)
 
     def _answered(self, control: int) -> int:
         return control | self.client.response_policy & AUTHENTICATED_ENCRYPTED
@@ -330,44 +268,61 @@ class Protection:
         layer = CipheredLayer(ciphering, self._answered(control), dedicated=dedicated, general=True)
         return _Peeled(control, plain, layer, None, broadcast)
 
-    def _parties(self, header: Header) -> Header:
-        """Return the header of the response; raises SecurityError if the request's is not between us two."""
-        if header.originator != self.title or header.recipient != self._server_title:
+    def _parties(self, header: Header) -> tuple[Header, bytes]:
+        """Return the header of the response, and the title of a third party that the request is of, else none.
+
+        Raises SecurityError if the request is not to us, or of somebody whose messages the client may not pass on.
+        """
+        third_party = header.originator if header.originator in self.client.third_parties else b""
+        known = header.originator == self.title or third_party
+        if not known or header.recipient != self._server_title:
             raise SecurityError("originator or recipient is not of this association")
-        return Header(header.transaction, self._server_title, self.title)
+        return Header(header.transaction, self._server_title, header.originator), third_party
 
     # --- general-ciphering
 
     def _keyed(self, apdu: bytes, required: int) -> _Peeled:
         request = general.decode_ciphering(apdu)
-        header = self._parties(request.header)
         key = request.key or KeyInfo(KeyChoice.IDENTIFIED)
+        if key == _BROADCAST:
+            return self._to_all(request, required)
+        header, third = self._parties(request.header)
+        if third and key.choice != KeyChoice.AGREED:
+            raise SecurityError("a third party has no key but those that are agreed on")
         if key.choice == KeyChoice.IDENTIFIED:
             return self._identified(request, header, key, required)
         fresh = key.choice == KeyChoice.WRAPPED
-        secret = self._unwrapped(key) if fresh else self._agreed(request.header, key)
-        shown = self._shown(key)
-        control, plain = self._body(self._short(secret), request.content, required, request.octets)
+        secret = self._unwrapped(key) if fresh else self._agreed(request.header, key, third)
+        shown = self._shown(key, third)
+        control, plain = self._body(self._short(secret), request.content, required, request.octets, third)
         # Only now: ephemeral keys are for those who have shown that they hold one.
-        answer, answer_key = self._wrapped() if fresh else self._agree(header, key)
-        layer = _KeyedLayer(header, answer, self._short(answer_key), self._answered(control))
-        return _Peeled(control, plain, layer, (shown, header.transaction))
+        answer, answer_key = self._wrapped() if fresh else self._agree(header, key, third)
+        layer = KeyedLayer(header, answer, self._short(answer_key), control if third else self._answered(control))
+        return _Peeled(control, plain, layer, (shown, header.transaction), third_party=third)
 
-    def _shown(self, key: KeyInfo) -> bytes:
-        """Return the client's lasting key that a message under a fresh one shows."""
+    def _shown(self, key: KeyInfo, third: bytes) -> bytes:
+        """Return the originator's lasting key that a message under a fresh one shows."""
         if key.choice == KeyChoice.WRAPPED:
             return self._kek()
-        return self._public(Use.AGREEMENT if key.id == Scheme.STATIC else Use.SIGNING)
+        return self._public(Use.AGREEMENT if key.id == Scheme.STATIC else Use.SIGNING, third)
+
+    def _to_all(self, request: general.GeneralCiphering, required: int) -> _Peeled:
+        """Open what is under the broadcast key; no recipient is named, or we are."""
+        if self.broadcast is None:
+            raise SecurityError("no such key")
+        if request.header.originator != self.title or request.header.recipient not in (b"", self._server_title):
+            raise SecurityError("originator or recipient is not of this association")
+        control, plain = self._body(self.broadcast, request.content, required, request.octets)
+        return _Peeled(control, plain, None, None, broadcast=True)
 
     def _identified(
         self, request: general.GeneralCiphering, header: Header, key: KeyInfo, required: int
     ) -> _Peeled:
         ciphering = self._cipher(dedicated=False)
         if key.id != 0:
-            # Whoever holds the broadcast key, any meter, could pass for the client.
-            raise SecurityError("the broadcast key is not for requests that are answered")
+            raise SecurityError(f"key-id {key.id} identifies no key")
         control, plain = self._body(ciphering, request.content, required, request.octets)
-        return _Peeled(control, plain, _KeyedLayer(header, key, ciphering, self._answered(control)), None)
+        return _Peeled(control, plain, KeyedLayer(header, key, ciphering, self._answered(control)), None)
 
     def _short(self, secret: bytes) -> Ciphering:
         """Return the ciphering of a key made for one message."""
@@ -398,13 +353,16 @@ class Protection:
             raise SecurityError(f"the server has no {use.name.lower()} key of suite {self._suite.id}")
         return private
 
-    def _public(self, use: Use) -> bytes:
+    def _public(self, use: Use, third: bytes) -> bytes:
+        """Return the public key of a third party, or without one the client's; raises SecurityError."""
+        if third:
+            return self._setups.third_party_key(third, self._suite.id, use)
         return self._setups.public_key(self.client, use)
 
-    def _agreed(self, header: Header, key: KeyInfo) -> bytes:
+    def _agreed(self, header: Header, key: KeyInfo, third: bytes) -> bytes:
         """Return the key that a request's key-info stands for: we are party V."""
         private = self._private(Use.AGREEMENT)
-        signing, static = self._public(Use.SIGNING), self._public(Use.AGREEMENT)
+        signing, static = self._public(Use.SIGNING, third), self._public(Use.AGREEMENT, third)
         if key.id == Scheme.STATIC and not key.data:
             nonce = encode_length(len(header.transaction)) + header.transaction
             info = header.originator + nonce + header.recipient
@@ -417,9 +375,9 @@ class Protection:
         info = header.originator + header.recipient
         return _or_refuse(lambda: suites.agree(self._suite, private, ephemeral, info))
 
-    def _agree(self, header: Header, key: KeyInfo) -> tuple[KeyInfo, bytes]:
+    def _agree(self, header: Header, key: KeyInfo, third: bytes) -> tuple[KeyInfo, bytes]:
         """Return key-info and key of a response: we are party U."""
-        suite, static = self._suite, self._public(Use.AGREEMENT)
+        suite, static = self._suite, self._public(Use.AGREEMENT, third)
         if key.id == Scheme.STATIC:
             nonce = encode_length(len(header.transaction)) + header.transaction
             info = header.originator + nonce + header.recipient
@@ -437,21 +395,26 @@ class Protection:
     def _signed(self, apdu: bytes, required: int) -> _Peeled:
         del required
         request = general.decode_signing(apdu)
-        header = self._parties(request.header)
-        point = self._public(Use.SIGNING)
+        header, third = self._parties(request.header)
+        point = self._public(Use.SIGNING, third)
         private = self._private(Use.SIGNING)
         if not suites.verify(self._suite, point, request.signature, request.signed):
             raise SecurityError("signature is wrong")
-        layer = _SigningLayer(header, self._suite, private)
-        return _Peeled(SIGNED, request.content, layer, (point, header.transaction))
+        layer = SigningLayer(header, self._suite, private)
+        return _Peeled(SIGNED, request.content, layer, (point, header.transaction), third_party=third)
 
-    def _take_transactions(self, transactions: list[tuple[bytes, bytes]]) -> None:
-        numbers = {f"transaction {key_id(key)}": int.from_bytes(octets, "big") for key, octets in transactions}
-        for name, number in numbers.items():
-            if not self._counters.last_received(name, self.title) < number <= _LAST_TRANSACTION:
+    def _take_transactions(self, stack: _Stack) -> None:
+        """Take the transaction-ids of a third party, and the client's if no counter of its own has risen."""
+        transactions = stack.third_transactions if stack.counted else stack.transactions + stack.third_transactions
+        numbers = {
+            (f"transaction {key_id(key)}", title or self.title): int.from_bytes(octets, "big")
+            for title, key, octets in transactions
+        }
+        for (name, title), number in numbers.items():
+            if not self._counters.last_received(name, title) < number <= _LAST_TRANSACTION:
                 raise ReplayError(f"transaction-id {number} does not rise")
-        for name, number in numbers.items():
-            self._counters.record_received(name, self.title, number)
+        for (name, title), number in numbers.items():
+            self._counters.record_received(name, title, number)
 
     # --- responses
 
@@ -463,7 +426,7 @@ class Protection:
             layers.insert(0, CipheredLayer(self._cipher(dedicated=False), control))
         if missing & SIGNED:
             header = Header(bytes(8), self._server_title, self.title)
-            layers.append(_SigningLayer(header, self._suite, self._private(Use.SIGNING)))
+            layers.append(SigningLayer(header, self._suite, self._private(Use.SIGNING)))
         return tuple(layers)
 
 

@@ -26,8 +26,10 @@ SIGNED = 0x100
 """The APDU is in a general-signing APDU: no bit of security control, but used along with them."""
 BROADCAST_KEY = 0x40
 """Bit of security control: the global broadcast encryption key, not the unicast one."""
+COMPRESSED = 0x80
+"""Bit of security control: the plain text was compressed (ITU-T V.44). It is refused."""
 _KEY_SET = 0xCF
-"""Bits of security control for compression (never used here), key and suite."""
+"""Bits of security control for compression, key and suite."""
 
 TAG_OCTETS = 12
 OVERHEAD = 5 + TAG_OCTETS
@@ -154,7 +156,8 @@ class Ciphering:
     """
 
     __slots__ = (
-        *("_aad", "_aes", "_counters", "_dedicated", "_gak", "_key", "_key_set", "_limit", "_next", "_peers"),
+        *("_aad", "_aes", "_counters", "_dedicated", "_gak", "_general_aad", "_general_set"),
+        *("_key", "_key_set", "_limit", "_next", "_peers"),
         "title",
     )
 
@@ -167,6 +170,9 @@ class Ciphering:
         key = keys.gbek if broadcast else keys.guek
         self._aes = AESGCM(key)
         self._aad = {control: bytes((control | self._key_set,)) + keys.gak for control in (0x10, 0x30)}
+        # general-ciphering names the key itself and leaves that bit 0.
+        self._general_set = keys.suite
+        self._general_aad = {control: bytes((control | keys.suite,)) + keys.gak for control in (0x10, 0x30)}
         self._key = key_id(key)
         self._gak = keys.gak
         self._counters = counters
@@ -208,11 +214,12 @@ class Ciphering:
         """
         counter = self._take_counter()
         nonce = self.title + counter
-        head = bytes((control | self._key_set,)) + counter
+        head = bytes((control | (self._general_set if header else self._key_set),)) + counter
+        aad = self._general_aad if header else self._aad
         if control == AUTHENTICATED_ENCRYPTED:
-            return head + self._aes.encrypt(nonce, plain, self._aad[0x30] + header)[:-4]
+            return head + self._aes.encrypt(nonce, plain, aad[0x30] + header)[:-4]
         if control == AUTHENTICATED:
-            tag = self._aes.encrypt(nonce, b"", self._aad[0x10] + header + plain)[:TAG_OCTETS]
+            tag = self._aes.encrypt(nonce, b"", aad[0x10] + header + plain)[:TAG_OCTETS]
             return head + plain + tag
         if control == ENCRYPTED:
             return head + self._aes.encrypt(nonce, plain, None)[:-16]
@@ -232,8 +239,9 @@ class Ciphering:
         control = body[0]
         if control & required != required:
             raise SecurityError(f"security control {control:#04x}, at least {required:#04x} required")
-        if control & _KEY_SET != self._key_set:
-            raise SecurityError(f"security control {control:#04x}: another suite or key")
+        if control & _KEY_SET != (self._general_set if header else self._key_set):
+            what = "compression" if control & COMPRESSED else "another suite or key"
+            raise SecurityError(f"security control {control:#04x}: {what}")
         control &= AUTHENTICATED_ENCRYPTED
         octets = body[1:5]
         counter = int.from_bytes(octets, "big")
@@ -264,13 +272,15 @@ class Ciphering:
                 raise SecurityError("tag is missing")
             encrypt = self._aes.encrypt
             plain = encrypt(nonce, text[:-TAG_OCTETS], None)[:-16]
-            expected = encrypt(nonce, plain, self._aad[0x30] + header)[-16:-4]
+            aad = self._general_aad if header else self._aad
+            expected = encrypt(nonce, plain, aad[0x30] + header)[-16:-4]
             if not hmac.compare_digest(expected, text[-TAG_OCTETS:]):
                 raise SecurityError("authentication tag is wrong")
             return plain
         if control == AUTHENTICATED:
             plain = text[:-TAG_OCTETS]
-            expected = self._aes.encrypt(nonce, b"", self._aad[0x10] + header + plain)[:TAG_OCTETS]
+            aad = self._general_aad if header else self._aad
+            expected = self._aes.encrypt(nonce, b"", aad[0x10] + header + plain)[:TAG_OCTETS]
             if not hmac.compare_digest(expected, text[-TAG_OCTETS:]):
                 raise SecurityError("authentication tag is wrong")
             return plain

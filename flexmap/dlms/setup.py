@@ -107,20 +107,39 @@ class Setups:
         self._random = random
         self._now = now
         self._tolerance = tolerance
+        self._of_identity = identity
+        self._third_parties: dict[tuple[bytes, int], tuple[Certificate, ...]] = {}
+        """Certificates in ``_of_identity`` by system title and suite, as they are asked for."""
         self._changed = changed
 
     def public_key(self, client: ClientProfile, use: Use) -> bytes:
         """Return a client's public key; raises SecurityError if there is none that is valid now."""
         own = [c for c in client.certificates if c.use == use]
-        now = self._now()
         key = client.signing_key if use == Use.SIGNING else client.agreement_key
         if own:
-            key = certificates.point((c for c in own if certificates.valid(c, now, self._tolerance)), use)
-            if not key:
-                when = "has expired" if own[0].not_after < now else "is not valid yet"
-                raise SecurityError(f"the client's certificate for {use.name.lower()} {when}")
+            key = self._valid(own, use, "the client's")
         if not key:
             raise SecurityError(f"the client's {use.name.lower()} key is not known")
+        return key
+
+    def third_party_key(self, title: bytes, suite: int, use: Use) -> bytes:
+        """Return a third party's public key, by its certificates; raises SecurityError if none is valid now."""
+        if self._of_identity is not self.identity:
+            self._of_identity, self._third_parties = self.identity, {}
+        found = self._third_parties.get((title, suite))
+        if found is None:
+            found = self._third_parties[title, suite] = certificates.of_party(self._known(), title, suite)
+        own = [c for c in found if c.use == use]
+        if not own:
+            raise SecurityError(f"the third party's {use.name.lower()} key is not known")
+        return self._valid(own, use, "the third party's")
+
+    def _valid(self, own: list[Certificate], use: Use, whose: str) -> bytes:
+        now = self._now()
+        key = certificates.point((c for c in own if certificates.valid(c, now, self._tolerance)), use)
+        if not key:
+            when = "has expired" if own[0].not_after < now else "is not valid yet"
+            raise SecurityError(f"{whose} certificate for {use.name.lower()} {when}")
         return key
 
     def turn_to(self, client: ClientProfile, keys: Keys) -> ClientProfile:

@@ -68,6 +68,7 @@ def client_profile(
         response_policy=response,
         system_title=title or None,
         pre_established=client.pre_established,
+        third_parties=frozenset(bytes.fromhex(third) for third in client.third_parties),
         notify=frozenset(_EVENT_CODES[log] for log in client.notify),
     )
 

@@ -143,6 +143,7 @@ class Check:
             parse_grant(text, f"{self._path}: {entry} only")
         self._client_proof(client, entry)
         self._client_title(client, entry)
+        self._third_parties(client, entry)
 
     def _client_proof(self, client: DlmsClient, entry: str) -> None:
         """Check that a client which may more than the public proves itself, and can."""
@@ -158,6 +159,17 @@ class Check:
             raise self._error(f"{entry} notify", "a public client may not read events", 'set access = "read"')
         if client.suite == 0 and (client.authentication == "hls-ecdsa" or client.signatures != "none"):
             raise self._error(f"{entry} suite", "suite 0 has no signatures", "set suite = 1 or 2")
+
+    def _third_parties(self, client: DlmsClient, entry: str) -> None:
+        """Check those whose messages a client may pass on."""
+        where = f"{entry} third_parties"
+        own = {self._file.dlms.system_title.upper(), client.system_title.upper()}
+        for title in client.third_parties:
+            if not re.fullmatch("[0-9A-Fa-f]{16}", title) or title.upper() in own:
+                why = f"'{title}' is not the system title of a third party"
+                raise self._error(where, why, "write 16 hexadecimal digits")
+        if client.third_parties and not client.suite:
+            raise self._error(where, "suite 0 has no certificates to prove them", "set suite = 1 or 2")
 
     def _client_title(self, client: DlmsClient, entry: str) -> None:
         where = f"{entry} system_title"

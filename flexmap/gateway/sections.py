@@ -127,6 +127,8 @@ class DlmsClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Objects (OBIS), attributes (OBIS;2), methods (OBIS;m1) that there are for it; empty: all."""
     pre_established: bool = False
     """Associations are open without being asked for."""
+    third_parties: tuple[str, ...] = ()
+    """System titles, eight octets in hexadecimal each, of those whose messages it may pass on."""
     notify: tuple[Literal["standard", "fraud", "disconnect"], ...] = ()
     """Event logs of whose events it is told while it has an association with the meter, if it negotiates that."""
 

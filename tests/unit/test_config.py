@@ -52,6 +52,16 @@ def test_the_demo_configuration_is_a_configuration(tmp_path):
         (('access = "public"', 'access = "root"'), "demo.toml", "root"),
         (('access = "public"', 'access = "public"\nnotify = ["fraud"]'), "'public' notify", "may not read events"),
         (('access = "read"', 'access = "read"\nnotify = ["gossip"]'), "demo.toml", "gossip"),
+        (
+            ('access = "manage"', 'access = "manage"\nthird_parties = ["4D4D"]'),
+            "'management' third_parties",
+            "not the system title",
+        ),
+        (
+            ('access = "manage"', 'access = "manage"\nthird_parties = ["4D4D4D0000BC614E"]'),
+            "'management' third_parties",
+            "suite 0",
+        ),
         (("sap = 18", "sap = 2"), "[[dlms.client]] 'reader-lls'", "client sap 2"),
         (("sap = 18", "sap = 0"), "sap", "0 is not a client address"),
         (('kind = "simulation"', 'kind = "magic"'), "demo.toml", "magic"),
