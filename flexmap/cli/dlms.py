@@ -77,6 +77,8 @@ class _Lists:
         self._points = StoreSettings().profile_points
         self._types = load_products() if config is None else config.site.types
         self._meters = {} if config is None else {meter.id: meter for meter in config.site.meters}
+        sources = () if config is None else config.sources
+        self._head_end = {source.name for source in sources if source.clock == "head-end"}
         named = self._types.values() if config is None else ()
         self.titles = {
             MANAGEMENT: "The gateway's own logical device",
@@ -91,13 +93,20 @@ class _Lists:
             return listing(self._management())
         meter = self._meters.get(name)
         if meter is None:
-            return listing(self._schema(self._types[name]), self._types[name])
+            return listing(self._schema(self._types[name], settable=True), self._types[name])
         meter_type = self._types[meter.type]
-        return listing(self._schema(meter_type), meter_type, meter.direction, meter.ld)
+        return listing(
+            self._schema(meter_type, settable=meter.source in self._head_end),
+            meter_type,
+            meter.direction,
+            meter.ld,
+        )
 
-    def _schema(self, meter_type: MeterType) -> Schema:
+    def _schema(self, meter_type: MeterType, *, settable: bool) -> Schema:
+        """``settable``: whether head-ends may set the clock."""
         version = 1 if self._config is None else self._config.dlms.association_version
-        return MeterObjects(meter_type, self._points, version, update_definitions(meter_type)).schema
+        live = update_definitions(meter_type)
+        return MeterObjects(meter_type, self._points, version, live, settable_clock=settable).schema
 
     def _management(self) -> Schema:
         config = self._config

@@ -103,7 +103,7 @@ def verify_meter(site: Site, meter: Meter, dlms: DlmsConnection, mms: MmsClient)
     todo = list(_names(meter_type, meter))
     done: list[Verdict] = []
     for attempt in range(_ROUNDS):
-        cosem = _read_cosem(meter, [point for point, _ in todo], dlms)
+        cosem = _read_cosem(meter, meter_type, [point for point, _ in todo], dlms)
         readings = mms.read([_mms_reference(site, meter, reference) for _, reference in todo])
         later = []
         for (point, reference), reading in zip(todo, readings, strict=True):
@@ -135,16 +135,26 @@ def _mms_reference(site: Site, meter: Meter, reference: Reference) -> str:
     return f"{path}.{cdc.place(reference).attribute}" if reference.cdc == "DPL" else path
 
 
-def _read_cosem(meter: Meter, points: list[Point], dlms: DlmsConnection) -> dict[str, CosemReading]:
-    """Read points; one without a time of its own has the meter's clock, if that stood still meanwhile."""
+def _read_cosem(
+    meter: Meter, meter_type: MeterType, points: list[Point], dlms: DlmsConnection
+) -> dict[str, CosemReading]:
+    """Read points; one without a time of its own has that of the meter's sample, if it stood still meanwhile."""
     distinct = {point.name: point for point in points}
-    groups = [[_CLOCK], *(_attributes(point) for point in distinct.values()), [_CLOCK]]
+    sampled = _sampled(meter_type)
+    groups = [[sampled], *(_attributes(point) for point in distinct.values()), [sampled]]
     (before,), *answers, (after,) = dlms.get_many(meter.sap, groups)
     clock = meter_time(after) if before == after else -1
     return {
         name: cosem_reading(point, values, clock)
         for (name, point), values in zip(distinct.items(), answers, strict=True)
     }
+
+
+def _sampled(meter_type: MeterType) -> AttributeReference:
+    """Return where the time of a meter's last sample stands: a clock that can be set goes on by itself."""
+    registers = (register for point in meter_type.points for register in point.registers)
+    found = next((each for each in registers if each.class_id == classes.EXTENDED_REGISTER), None)
+    return _CLOCK if found is None else AttributeReference(found.class_id, obis.parse(found.obis), 5)
 
 
 def _attributes(point: Point) -> list[AttributeReference]:

@@ -147,11 +147,12 @@ def clock(
     *,
     time_zone: int | None = 0,
     read: Role = EVERYONE,
-    write: Role = Role.NOBODY,
+    settable: bool = False,
 ) -> ObjectDefinition:
     """Return a Clock (class 8). Slots: 2 time (best a callable), 4 status; without a time zone 3 and 5 to 8 too.
 
-    ``time_zone``: minutes from local normal time to UTC, without daylight saving.
+    ``time_zone``: minutes from local normal time to UTC, without daylight saving. Methods, where it is settable:
+    1 to 6.
     """
     unspecified = axdr.octet_string(cosem_time.NOT_SPECIFIED)
     fixed = {
@@ -165,13 +166,14 @@ def clock(
         index: Attribute(index, read, value=None if time_zone is None else each) for index, each in fixed.items()
     }
     attributes = (
-        Attribute(2, read, write),
+        Attribute(2, read, Role.MANAGEMENT if settable else Role.NOBODY),
         zone[3],
         Attribute(4, read),
         *(zone[index] for index in (5, 6, 7, 8)),
         Attribute(9, read, value=axdr.encode("enum", 1)),
     )
-    return ObjectDefinition(CLOCK, 0, logical_name, attributes)
+    methods = tuple(Method(index) for index in range(1, 7)) if settable else ()
+    return ObjectDefinition(CLOCK, 0, logical_name, attributes, methods)
 
 
 def disconnect_control(

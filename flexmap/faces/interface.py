@@ -28,6 +28,22 @@ class FirmwareWay(Protocol):
         """Write an event into the meter's log: of an image that was refused before it went there."""
 
 
+class ClockWay(Protocol):
+    """What sets meters' clocks. Times are ms since 1970 UTC."""
+
+    def settable(self, meter: str) -> bool:
+        """Return whether head-ends may set a meter's clock."""
+
+    def shown(self, meter: str) -> int | None:
+        """Return what a meter's clock shows; that of its last sample if it is silent, None if there was none."""
+
+    def set(self, meter: str, time: int, origin: str) -> Deferred[str]:
+        """Set a meter's clock; fires with why it could not be, empty if it was and will stay so."""
+
+    def distance(self, time: int) -> int:
+        """Return how many ms a time is ahead of flexmap's own clock."""
+
+
 class Face(Protocol):
     """Serves every meter's last sample to clients of one protocol."""
 

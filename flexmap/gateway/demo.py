@@ -114,6 +114,7 @@ load = {load}                      # CSV to replay; "" is the sample data that f
 substation = "SUB1"            # the meter that measures all the others
 pv_share = 0.25                # share of the meters with photovoltaics
 max_age = 5.0                  # seconds until a value that was not renewed is questionable, oldData
+clock = "head-end"             # who sets the meters' clocks: "gateway" (flexmap alone) or "head-end"
 
 """
 
@@ -127,6 +128,7 @@ name = "concentrator"
 port = {port}
 interval = 10.0                # seconds between two readings of a meter, if the power line has the time
 max_age = 60.0                 # seconds until a value that was not renewed is questionable, oldData
+clock = "head-end"             # who sets the meters' clocks: "gateway" (flexmap alone) or "head-end"
 
 """
 

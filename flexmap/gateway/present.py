@@ -16,6 +16,8 @@ class Present:
         self.last = {sample.meter: sample for sample in samples}
         self.old: set[str] = set()
         self._arrived: dict[str, float] = {}
+        self._set: set[str] = set()
+        """Meters whose clock was set since their last sample."""
 
     def fits(self, sample: Sample) -> bool:
         """Return whether a sample is of a meter that there is, with as many values as its type has points."""
@@ -32,12 +34,22 @@ class Present:
 
         A sample of a channel is always of the present: whoever finds out how it is now sends no history.
         """
-        if not (sample.channel or sample.time > self.last[sample.meter].time or sample.meter in self.old):
+        follows = sample.channel or sample.time > self.last[sample.meter].time
+        if not (follows or sample.meter in self.old or sample.meter in self._set):
             return False
         self.last[sample.meter] = sample
         self._arrived[sample.meter] = now
         self.old.discard(sample.meter)
+        self._set.discard(sample.meter)
         return True
+
+    def is_old(self, meter: str) -> bool:
+        """Return whether the values of a meter are old."""
+        return meter in self.old or meter not in self._arrived
+
+    def clock_set(self, meter: str) -> None:
+        """Take the next sample of a meter even if its time is before that of the last one."""
+        self._set.add(meter)
 
     def lose(self, meter: str) -> Sample | None:
         """Mark the values of a meter that counts as silent; return them, None if they were marked already."""

@@ -29,6 +29,7 @@ from flexmap.faces.dlms.face import DlmsFace
 from flexmap.faces.dlms.updates import Updates
 from flexmap.faces.interface import Face
 from flexmap.faces.mms_face import MmsFace
+from flexmap.gateway.clocks import ClockDesk
 from flexmap.gateway.config import Config
 from flexmap.gateway.dlms_face import METER_FILES, dlms_settings
 from flexmap.gateway.firmware import FirmwareDesk
@@ -159,6 +160,8 @@ class Service:
             gateway.add_source(section.name, self._source(section, last, store), section.max_age)
         files = MeterFiles(config.resolve(config.store.folder) / METER_FILES)
         firmware = FirmwareDesk(gateway, config.site, files)
+        head_end = frozenset(section.name for section in config.sources if section.clock == "head-end")
+        clocks = ClockDesk(self._reactor, gateway, config.site, files, head_end)
         dlms = DlmsFace(
             self._reactor,
             config.site,
@@ -166,6 +169,7 @@ class Service:
             store=store,
             on_command=gateway.command,
             updates=Updates(firmware, files),
+            clocks=clocks,
         )
         engine = mms_engines.engine(config.mms.engine)
         address = (config.mms.host, config.mms.port)
@@ -175,6 +179,7 @@ class Service:
             self._stops.append(face.stop)
             await face.start()
         firmware.resume()
+        clocks.resume()
         self._serve_web()
         await companion
         gateway.start()

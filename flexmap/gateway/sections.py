@@ -178,6 +178,10 @@ class WebSection(_Listening, frozen=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:8080"
 
 
+ClockSetting = Literal["gateway", "head-end"]
+"""Who says what time it is in a source's meters: flexmap's own clock, or head-ends."""
+
+
 class SimulationSection(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="simulation", tag_field="kind"
 ):
@@ -197,6 +201,7 @@ class SimulationSection(
     """How often a meter's cover is opened, on average."""
     max_age: Seconds = 5.0
     """Seconds after which a value that was not renewed is questionable with oldData."""
+    clock: ClockSetting = "gateway"
 
 
 class ConcentratorSection(
@@ -213,6 +218,7 @@ class ConcentratorSection(
     """Seconds that the meters' ring buffers hold: what was missed is fetched so far back."""
     max_age: Seconds = 60.0
     """Seconds after which a value that was not renewed is questionable with oldData."""
+    clock: ClockSetting = "gateway"
 
 
 SourceSection = SimulationSection | ConcentratorSection

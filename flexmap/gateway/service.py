@@ -171,6 +171,14 @@ class Gateway:
         answer.addCallback(self._answered, command)
         return answer
 
+    def shown_time(self, meter: str) -> tuple[int, bool]:
+        """Return the time (ms) of a meter's last sample, 0 or less if there is none, and whether it is old."""
+        return self._present.last[meter].time, self._present.is_old(meter)
+
+    def clock_set(self, meter: str) -> None:
+        """Serve the next sample of a meter even if its time is before that of the last one."""
+        self._present.clock_set(meter)
+
     def _of_this_site(self, samples: Sequence[Sample]) -> list[Sample]:
         """Return the samples that fit a meter of the site; the others are counted and dropped."""
         known = [sample for sample in samples if self._fits(sample)]

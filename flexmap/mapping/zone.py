@@ -19,6 +19,10 @@ from flexmap.model import ConfigurationError
 _DAY = 86_400
 _QUARTER = 900
 """Seconds at whose multiples local times change."""
+_FIRST, _LAST = (
+    int(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) // _QUARTER for year in (2, dt.MAXYEAR - 1)
+)
+"""Quarters that the calendar has for sure; before and after them nothing changes."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -52,7 +56,7 @@ class Zone(msgspec.Struct, frozen=True, dict=True):
 
     def deviation(self, second: int) -> int:
         """Return the minutes from local time to UTC at a second since 1970."""
-        return 0 if self.is_utc else _state(self.name, second // _QUARTER)[0]
+        return 0 if self.is_utc else _state(self.name, _quarter(second))[0]
 
     def normal(self, second: int) -> int:
         """Return the deviation without daylight saving, in the year of that second."""
@@ -60,7 +64,7 @@ class Zone(msgspec.Struct, frozen=True, dict=True):
 
     def daylight(self, second: int) -> bool:
         """Return whether daylight saving is active."""
-        return not self.is_utc and _state(self.name, second // _QUARTER)[1]
+        return not self.is_utc and _state(self.name, _quarter(second))[1]
 
     def clock_status(self, second: int, status: int) -> int:
         """Return a meter's clock status as a clock of this zone shows it; in UTC the meter's own."""
@@ -105,7 +109,7 @@ class Zone(msgspec.Struct, frozen=True, dict=True):
         return found if found is None or len(found) == 2 else None
 
     def _year(self, second: int) -> int:
-        return dt.datetime.fromtimestamp(second, dt.UTC).year
+        return dt.datetime.fromtimestamp(_quarter(second) * _QUARTER, dt.UTC).year
 
     def _candidates(self, local: int) -> tuple[int, int]:
         return (local + self.deviation(local - _DAY) * 60, local + self.deviation(local + _DAY) * 60)
@@ -114,6 +118,10 @@ class Zone(msgspec.Struct, frozen=True, dict=True):
 @lru_cache(maxsize=64)
 def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
+
+
+def _quarter(second: int) -> int:
+    return min(max(second // _QUARTER, _FIRST), _LAST)
 
 
 def _offset(name: str, quarter: int) -> int:

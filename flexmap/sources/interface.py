@@ -88,3 +88,18 @@ class UpdatingSource(Protocol):
 
     def stop_update(self, meter: str) -> None:
         """Bring a meter nothing any more, and report nothing more of it."""
+
+
+@runtime_checkable
+class ClockSource(Protocol):
+    """A source that sets its meters' clocks."""
+
+    def keep_clock(self, meter: str, ahead: int) -> None:
+        """Keep a meter's clock so many ms ahead of this one; called before ``start``."""
+
+    def set_clock(self, meter: str, ahead: int) -> Deferred[str]:
+        """Set a meter's clock so many ms ahead of this one, and keep it there.
+
+        Fires with why it could not be set, empty if it was: what the meter then shows is events 4 and 5 of its
+        log. May be cancelled: then it is not kept, whatever has become of it.
+        """

@@ -123,16 +123,18 @@ class RingBuffer:
             yield self._slots[self._back(back)]
 
     def find(self, time: int) -> int | None:
-        """Return the sequence number of the first record of the newest run from a time on; None if all are older.
+        """Return the sequence number of the first record from a time on; None if all are older.
 
-        Looks from the newest backwards: the clock may have been set back meanwhile.
+        Looks from the newest backwards: the clock may have been set, back too, meanwhile.
         """
-        found = None
+        found = first = None
         for back in range(1, self._stored + 1):
             sequence, when = self._slots.head(self._back(back))
-            if when < time:
+            if when >= time:
+                if first is None or when < first:
+                    found, first = sequence, when
+            elif found is not None:
                 break
-            found = sequence
         return found
 
     def _back(self, count: int) -> int:

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Any
 
-from gurux_dlms import GXDLMSAccessItem, GXDLMSTranslator, GXReplyData
+from gurux_dlms import GXDateTime, GXDLMSAccessItem, GXDLMSTranslator, GXReplyData
 from gurux_dlms.ecdsa.GXPrivateKey import GXPrivateKey
 from gurux_dlms.ecdsa.GXPublicKey import GXPublicKey
 from gurux_dlms.enums import (
@@ -186,6 +186,20 @@ class Session:
     def action(self, class_id: int, name: str, method: int) -> None:
         """Call a method with integer 0."""
         self._exchange(self.client.method(self._object(class_id, name), method, 0, DataType.INT8))
+
+    def set_time(self, epoch_s: int | None, octets: bytes = b"") -> None:
+        """Set a meter's clock to an instant that Gurux encodes, or to a date-time's octets."""
+        clock = self._object(8, "0.0.1.0.0.255")
+        if epoch_s is None:
+            write = self.client._GXDLMSClient__write  # write itself asks its objects for values
+            self._exchange(write(clock.logicalName, octets, DataType.OCTET_STRING, 8, 2))
+            return
+        clock.time = GXDateTime(dt.datetime.fromtimestamp(epoch_s, dt.UTC))
+        self._exchange(self.client.write(clock, 2))
+
+    def clock_method(self, name: str, *parameters: Any) -> None:
+        """Call a method of the clock, encoded by Gurux's class."""
+        self._exchange(getattr(self._object(8, "0.0.1.0.0.255"), name)(self.client, *parameters))
 
     def transfer_keys(self, kek: bytes, keys: list[tuple[int, bytes]]) -> None:
         """Transfer keys by their ids (class 64 key_transfer), wrapped by Gurux."""

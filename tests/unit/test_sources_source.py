@@ -60,10 +60,12 @@ def test_a_stalled_reactor_makes_up_for_the_missing_seconds(clock, sink, source)
     assert times == [int(NOW + n) * 1000 for n in range(101)]
 
 
-def restarted(clock, sink, last):
+def restarted(clock, sink, last, keep=()):
     meters = [(Meter(id=name, type=TYPE.id, ld=name, sap=16), TYPE) for name in ("A", "B")]
     model = SiteModel(meters, sample_load(), SimulationSettings(control_mode=4), last)
     source = SimulationSource("model", model, clock)
+    for name, ahead in dict(keep).items():
+        source.keep_clock(name, ahead)
     source.start(sink)
     return source
 

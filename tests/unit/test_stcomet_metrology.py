@@ -78,7 +78,9 @@ def test_find_after_the_clock_was_set_back():
     for number, time in enumerate((100, 101, 102, 50, 51, 52)):
         ring.append(record(number, time))
     assert ring.find(51) == 4
-    assert ring.find(101) is None
+    assert ring.find(101) == 1  # of before, and there is no other
+    assert ring.find(60) == 0
+    assert ring.find(103) is None
 
 
 def test_single_phase_records_equal_the_models_samples():

@@ -78,3 +78,13 @@ def test_like_zoneinfo(second, name):
 def test_no_such_zone(name):
     with pytest.raises(ConfigurationError, match="is not a time zone"):
         Zone(name)
+
+
+def test_the_ends_of_the_calendar_have_local_time_too():
+    zone = Zone("Europe/Vienna")
+    last = int(dt.datetime(9999, 12, 31, 23, 59, tzinfo=dt.UTC).timestamp())
+    first = int(dt.datetime(1, 1, 1, tzinfo=dt.UTC).timestamp())
+    for local in (first, last):
+        assert abs(zone.of_local(local, last=True) - local) <= 3900
+        assert not zone.daylight(local)
+        assert zone.changes(local) is None or zone.changes(local)[0].second

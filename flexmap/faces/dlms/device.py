@@ -102,7 +102,8 @@ class MeterDevice(LogicalDevice):
         last, objects = self._last, self._objects
         self._show(objects.points, sample, last)
         if sample.time != last.time or sample.clock_status != last.clock_status:
-            self.values[objects.time] = self._time_value(sample)
+            if objects.time is not None:
+                self.values[objects.time] = self._time_value(sample)
             self.values[objects.clock_status] = objects.local.status(sample.time, sample.clock_status)
         self._last = sample
 

@@ -20,19 +20,20 @@ from flexmap.dlms.server import Server
 from flexmap.dlms.setup import Forgetful, Keystore
 from flexmap.faces.dlms.billing import billing_objects
 from flexmap.faces.dlms.buffers import make_buffers
+from flexmap.faces.dlms.clock import MeterClock
 from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.faces.dlms.demand import demand_objects
 from flexmap.faces.dlms.device import MeterDevice, management_device
 from flexmap.faces.dlms.images import ImageTransfer
 from flexmap.faces.dlms.live import LiveObject
 from flexmap.faces.dlms.local_time import LocalTime
-from flexmap.faces.dlms.objects import MeterObjects
+from flexmap.faces.dlms.objects import PROFILE, MeterObjects
 from flexmap.faces.dlms.ports import Ports, PortSettings
 from flexmap.faces.dlms.push import Post
 from flexmap.faces.dlms.pushing import Keeper, PushObject, PushSettings, Way
 from flexmap.faces.dlms.security_log import SecurityLog
 from flexmap.faces.dlms.updates import Updates, update_definitions, update_objects
-from flexmap.faces.interface import OnCommand
+from flexmap.faces.interface import ClockWay, OnCommand
 from flexmap.faces.throttle import Throttle
 from flexmap.mapping.zone import Zone
 from flexmap.model import Event, Sample, Site
@@ -80,8 +81,9 @@ class DlmsFace:
         store: Store,
         on_command: OnCommand,
         updates: Updates | None = None,
+        clocks: ClockWay | None = None,
     ) -> None:
-        """Set up; ``updates`` is the way for firmware, where there is one."""
+        """Set up; ``updates`` is the way for firmware, ``clocks`` that for clocks, where there is one."""
         self._events: Counter[str] = Counter()
         self._live: list[LiveObject] = []
         self._images: dict[str, ImageTransfer] = {}
@@ -89,20 +91,29 @@ class DlmsFace:
         pushing = () if push is None else (push_setup(push.version, push.client),)
         live = {name: () if updates is None else update_definitions(kind) for name, kind in site.types.items()}
         zone = Zone(site.time_zone)
-        objects = {
-            name: MeterObjects(
-                kind, store.settings.profile_points, settings.association_version, (*live[name], *pushing), zone
+        settable = {meter.id: clocks is not None and clocks.settable(meter.id) for meter in site.meters}
+        shared = {
+            (name, clock): MeterObjects(
+                site.types[name],
+                store.settings.profile_points,
+                settings.association_version,
+                (*live[name], *pushing),
+                zone,
+                settable_clock=clock,
             )
-            for name, kind in site.types.items()
+            for name, clock in dict.fromkeys((meter.type, settable[meter.id]) for meter in site.meters)
         }
         self._meters = {}
         for meter in site.meters:
-            buffers = make_buffers(store, meter, objects[meter.type])
-            device = MeterDevice(meter, objects[meter.type], buffers, on_command)
+            objects = shared[meter.type, settable[meter.id]]
+            buffers = make_buffers(store, meter, objects)
+            device = MeterDevice(meter, objects, buffers, on_command)
             self._meters[meter.id] = device
-            device.serve(demand_objects(store, meter.id, site.type_of(meter), objects[meter.type].local))
+            if clocks is not None and settable[meter.id]:
+                device.serve([MeterClock(meter.id, objects.local, clocks, PROFILE.period)])
+            device.serve(demand_objects(store, meter.id, site.type_of(meter), objects.local))
             keeper = settings.keeper if updates is None else updates.files
-            billing = billing_objects(store, meter, objects[meter.type], device, keeper=keeper, reactor=reactor)
+            billing = billing_objects(store, meter, objects, device, keeper=keeper, reactor=reactor)
             self._live += billing
             device.serve(billing)
             if updates is not None and live[meter.type]:

@@ -26,7 +26,7 @@ class LiveObject(Protocol):
     def begin(self) -> None:
         """Go on with what was under way when flexmap ended."""
 
-    def write(self, attribute: int, data: bytes) -> DataAccessResult:
+    def write(self, attribute: int, data: bytes) -> DataAccessResult | Pending:
         """Write an attribute; the client has the right to."""
 
     def act(self, method: int, data: bytes | None, client: ClientProfile) -> ActionResult | Pending:

@@ -36,9 +36,9 @@ class LocalTime:
         """Return the clock status, encoded."""
         return axdr.encode("unsigned", self.zone.clock_status(time // 1000, status))
 
-    def clock(self) -> ObjectDefinition:
+    def clock(self, *, settable: bool = False) -> ObjectDefinition:
         """Return the Clock object. Slots: 2 time, 4 status and, but in UTC, those of OF_ZONE."""
-        return classes.clock(time_zone=0 if self.zone.is_utc else None)
+        return classes.clock(time_zone=0 if self.zone.is_utc else None, settable=settable)
 
     def slots(self, schema: Schema, now: Callable[[], int]) -> list[tuple[int, SlotValue]]:
         """Return what stands in the slots of OF_ZONE of a schema's clock; ``now`` tells the time that it shows."""
@@ -75,6 +75,15 @@ class LocalTime:
             from_value=self._with_deviation(selection.from_value, last=False),
             to_value=self._with_deviation(selection.to_value, last=True),
         ).period()
+
+    def instant(self, octets: bytes) -> int:
+        """Return the instant in ms that a date-time names; without deviation it is local time.
+
+        In the hour that comes twice it is the first one, unless its clock status says which.
+        Raises CosemTimeError.
+        """
+        found = self._with_deviation(octets, last=False)
+        return cosem_time.to_epoch_ms(found if isinstance(found, bytes) else octets)
 
     def _with_deviation(self, end: Value, *, last: bool) -> Value:
         if not isinstance(end, bytes) or end == cosem_time.NOT_SPECIFIED or self.zone.is_utc:

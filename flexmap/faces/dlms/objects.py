@@ -86,6 +86,8 @@ class MeterObjects:
         association_version: int = 1,
         live: Sequence[ObjectDefinition] = (),
         zone: Zone = UTC,
+        *,
+        settable_clock: bool = False,
     ) -> None:
         """``live``: objects that the meters have beside what their type tells (flexmap.faces.dlms.live)."""
         self.meter_type = meter_type
@@ -97,11 +99,13 @@ class MeterObjects:
         """Capture objects of the profiles, behind clock and status."""
         self.profile_encoders = tuple(_encoder(point, point.registers[0].part) for point in captured)
         """How the values of a profile row are encoded, in the order of the profile's points."""
-        self.schema = Schema([*_definitions(meter_type, association_version, self.captured, self.local), *live])
+        clock = self.local.clock(settable=settable_clock)
+        self.schema = Schema([*_definitions(meter_type, association_version, self.captured, clock), *live])
         self.points = tuple(self._slots(point) for point in meter_type.points)
         self.channel = tuple(self._slots(point) for point in meter_type.channel)
         slot = self.schema.slot
-        self.time = slot(classes.CLOCK, classes.CLOCK_LN, 2)
+        self.time = None if settable_clock else slot(classes.CLOCK, classes.CLOCK_LN, 2)
+        """Where the time of the last sample stands; a clock that can be set tells its time itself."""
         self.clock_status = slot(classes.CLOCK, classes.CLOCK_LN, 4)
         self.commands = {
             obis.parse(point.registers[0].obis): point.name
@@ -151,12 +155,12 @@ def profile_columns(profile: ProfileObject, captured: Sequence[CaptureObject]) -
 
 
 def _definitions(
-    meter_type: MeterType, association_version: int, captured: Sequence[CaptureObject], local: LocalTime
+    meter_type: MeterType, association_version: int, captured: Sequence[CaptureObject], clock: ObjectDefinition
 ) -> list[ObjectDefinition]:
     found = [
         classes.association_ln(association_version),
         classes.security_setup(),
-        local.clock(),
+        clock,
     ]
     for profile in PROFILES:
         columns = profile_columns(profile, captured)

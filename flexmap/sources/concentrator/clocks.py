@@ -30,6 +30,7 @@ class Clocks:
     def __init__(self) -> None:
         self._due: dict[str, float] = {}
         self._poor: dict[str, int] = {}
+        self._ordered: dict[str, None] = {}
         self._busy = False
         self._last = 0.0
         self._measured: dict[str, float] = {}
@@ -43,6 +44,11 @@ class Clocks:
     def remove(self, meter: str) -> None:
         """Give it no more."""
         self._due.pop(meter, None)
+        self._ordered.pop(meter, None)
+
+    def order(self, meter: str) -> None:
+        """Take note that somebody waits for a clock to be set: it is next, whatever there is to do."""
+        self._ordered[meter] = None
 
     def urgent(self, meter: str, shown: float, now: float) -> None:
         """Take note that a clock was never set, or is plainly wrong, when it has shown a time: it is next.
@@ -54,12 +60,19 @@ class Clocks:
         if meter in self._due and not self._poor.get(meter) and (measured is None or (late and shown > measured)):
             self._due[meter] = min(self._due[meter], now)
 
-    def next(self, now: float, *, sparing: bool = False) -> str | None:
+    def next(self, now: float, *, sparing: bool = False, ordered: bool = False) -> str | None:
         """Return the meter whose clock is to be measured, None if none is due or one is being measured.
 
-        ``sparing`` tells that the line has much to do.
+        ``sparing`` tells that the line has much to do, ``ordered`` that there is time for nothing but orders.
         """
-        if self._busy or not self._due or (sparing and now < self._last + SPARING):
+        if self._busy:
+            return None
+        if self._ordered:
+            meter = next(iter(self._ordered))
+            del self._ordered[meter]
+            self._busy = True
+            return meter
+        if ordered or not self._due or (sparing and now < self._last + SPARING):
             return None
         due, meter = min((due, meter) for meter, due in self._due.items())
         if due > now:

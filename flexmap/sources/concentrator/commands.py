@@ -34,8 +34,13 @@ class Commands:
         for number, answer in under_way.items():
             answer.callback(CommandResult(number, False, "the source stops"))
 
-    def give(self, command: Command, link: Link | None, name: str | None) -> Deferred[CommandResult]:
-        """Pass a command to the meter that the concentrator knows by a name; fires when the meter has answered."""
+    def give(
+        self, command: Command, link: Link | None, name: str | None, ahead: float = 0.0
+    ) -> Deferred[CommandResult]:
+        """Pass a command to the meter that the concentrator knows by a name; fires when the meter has answered.
+
+        Its clock is ``ahead`` seconds ahead of this one.
+        """
         cause = ""
         if link is None:
             cause = "there is no line to the concentrator"
@@ -47,7 +52,7 @@ class Commands:
             return succeed(CommandResult(command.id, False, cause))
         answer: Deferred[CommandResult] = Deferred()
         self._under_way[command.id] = answer
-        until = int(self._clock.seconds()) + COMMAND_SECONDS
+        until = int(self._clock.seconds() + ahead) + COMMAND_SECONDS
         asked = link.ask("APP BREAKER", name, int(command.value), until)
         asked.addCallbacks(_no_cause, _cause).addCallback(self._answered, command)
         return answer

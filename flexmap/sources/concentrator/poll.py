@@ -59,10 +59,12 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class _Meter:
-    __slots__ = ("busy", "due", "failures", "holes", "hurry", "met", "newest")
+    __slots__ = ("ahead", "busy", "due", "failures", "holes", "hurry", "met", "newest")
 
     def __init__(self) -> None:
         self.newest: int | None = None
+        self.ahead = 0.0
+        """Seconds that its clock is kept ahead of ours."""
         self.holes: list[Span] = []
         self.due = 0.0
         self.hurry = 0.0
@@ -88,12 +90,32 @@ class Planner:
         """Return the meters that have turns."""
         return self._meters.keys()
 
-    def add(self, meter: str, newest: int | None, holes: Iterable[Span] = ()) -> None:
-        """Give a meter turns; ``newest`` is the second of its newest sample, holes lie before that."""
+    def add(self, meter: str, newest: int | None, holes: Iterable[Span] = (), ahead: float = 0.0) -> None:
+        """Give a meter turns; ``newest`` is the second of its newest sample, holes lie before that.
+
+        Its clock is kept ``ahead`` seconds ahead of ours.
+        """
         if meter not in self._meters:
             made = self._meters[meter] = _Meter()
             made.newest = newest
+            made.ahead = ahead
             made.holes = list(holes)
+
+    def set_clock(self, meter: str, ahead: float, now: float) -> None:
+        """Take note that a meter's clock is kept so many seconds ahead from now on.
+
+        Records go on from the second that it shows, where it was put back too.
+        """
+        known = self._meters.get(meter)
+        if known is None:
+            return
+        shown, before = int(now + ahead), int(now + known.ahead)
+        if known.newest is not None and shown <= known.newest:
+            # What it had recorded until then, to the second in which it was set: perhaps one more, perhaps two.
+            known.holes += [Span(known.newest + 1, before)] if known.newest + 1 < before else []
+            known.holes += [Span(before, before + 1, known=False), Span(before + 1, before + 2, known=False)]
+            known.newest = shown - 1
+        known.ahead = ahead
 
     def before(self, meter: str, oldest: int, first: int) -> None:
         """Fetch what a meter may have from before the first second that was ever delivered."""
@@ -139,7 +161,7 @@ class Planner:
         """Return the next turn, None if nothing is due."""
         self._turns += 1
         due = self._due(now)
-        behind = due is not None and _behind(due[1], now)
+        behind = due is not None and _behind(due[1], now + due[1].ahead)
         bulk = None if behind else self._bulk(now)
         if bulk is not None and (due is None or self._turns % _BULK_TURN == 0):
             name, meter = bulk
@@ -153,7 +175,8 @@ class Planner:
         if behind or meter.newest is None:
             return Read(name, Turn.LATEST)
         # As many as there can be: the concentrator waits longer for a reply of many.
-        return Read(name, Turn.FOLLOWING, meter.newest + 1, min(int(now) - meter.newest + SPARE, SHORT))
+        most = int(now + meter.ahead) - meter.newest + SPARE
+        return Read(name, Turn.FOLLOWING, meter.newest + 1, max(min(most, SHORT), 1))
 
     def wait(self, now: float) -> float:
         """Return how many seconds until something may be due."""
@@ -169,15 +192,14 @@ class Planner:
 
     def _bulk(self, now: float) -> tuple[str, _Meter] | None:
         """Return the meter whose oldest missing second is the oldest: its ring buffer overwrites it first."""
-        oldest = int(now) - self._depth
         found = None
         for name, meter in self._meters.items():
             if meter.busy or not meter.holes or meter.failures:
                 continue
-            if found is None or meter.holes[0].start < found[1].holes[0].start:
+            if found is None or _first(meter) < _first(found[1]):
                 found = name, meter
         if found is not None:
-            self._gap(found[0], _clip(found[1], oldest))
+            self._gap(found[0], _clip(found[1], int(now + found[1].ahead) - self._depth))
             if not found[1].holes:
                 return self._bulk(now)
         return found
@@ -198,13 +220,15 @@ class Planner:
         if meter.hurry > now:
             meter.due = min(meter.due, meter.hurry)
         newest = meter.newest
+        if read.turn is Turn.FOLLOWING and newest is not None and read.start != newest + 1:
+            return times  # the clock was set meanwhile: of where it stands now they say nothing
         news = [time for time in times if newest is None or time > newest]
         if news:
             if newest is None:
                 meter.holes.append(Span(news[0] - self._depth, news[0], known=False))
             elif read.turn is Turn.LATEST:
                 meter.holes += holes(news, newest + 1, news[-1])
-                self._gap(read.meter, _clip(meter, int(now) - self._depth))
+                self._gap(read.meter, _clip(meter, int(now + meter.ahead) - self._depth))
             else:  # what the meter has given in a row is all that it has
                 self._gap(read.meter, holes(news, newest + 1, news[-1]))
             meter.newest = news[-1]
@@ -239,8 +263,13 @@ class Planner:
             meter.due = min(meter.due, now)
 
 
+def _first(meter: _Meter) -> float:
+    """Return when a meter's oldest missing second was, by our clock."""
+    return meter.holes[0].start - meter.ahead
+
+
 def _behind(meter: _Meter, now: float) -> bool:
-    """Return whether the latest record of a meter is to come alone, before anything in bulk."""
+    """Return whether the latest record of a meter is to come alone, when its clock shows ``now``."""
     return meter.newest is None or now - meter.newest > SHORT
 
 

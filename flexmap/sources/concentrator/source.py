@@ -25,7 +25,7 @@ from flexmap.model import (
 )
 from flexmap.model.firmware import FirmwareOrder, FirmwareReport
 from flexmap.model.plc import Coordinator
-from flexmap.sources.concentrator.clocks import Clocks
+from flexmap.sources.concentrator.clock_turns import ClockTurns
 from flexmap.sources.concentrator.commands import Commands
 from flexmap.sources.concentrator.events import EventLogs
 from flexmap.sources.concentrator.health import Health
@@ -56,10 +56,6 @@ AHEAD = 30
 """Seconds by which a record may be ahead of this clock; one that is more so has no time that could be believed."""
 BEHIND = 60
 """Seconds by which a meter's latest record may be behind; one that is more so was written by a wrong clock."""
-LINE_DELAY = 0.2
-"""Seconds that the concentrator may take to tell its time: half of it is the error of all clocks."""
-CLOCK_WARNING = 1000
-"""Milliseconds that a meter's clock may be off without a warning."""
 
 
 class History(Protocol):
@@ -89,10 +85,6 @@ class Settings(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Keep the password out of logs."""
         return f"Settings(port={self.port}, interval={self.interval}, depth={self.depth})"
-
-
-class _TooSlowError(RemoteError):
-    """The line to the concentrator is too slow for a clock to be told over it now."""
 
 
 class ConcentratorSource:
@@ -136,7 +128,7 @@ class ConcentratorSource:
         self._learning = self._learn_again = False
         self._connect_call: DelayedCall | None = None
         self._events = EventLogs(self._event, self._strange_event)
-        self._clocks = Clocks()
+        self._clocks = ClockTurns(name, reactor, self._event, self._clock_is_set)
         self._silent: set[str] = set()
         self._commands = Commands(self._clock, self._look)
 
@@ -152,6 +144,7 @@ class ConcentratorSource:
         self._sink = None
         self._health.stop()
         self._updates.ended()
+        self._clocks.ended()
         for call in (self._pump_call, self._learn_call, self._connect_call):
             _cancel(call)
         self._commands.stop()
@@ -196,6 +189,7 @@ class ConcentratorSource:
         _log.info("{name}: connected to {port}", name=self.name, port=self._settings.port)
         if self._link is not None:
             self._health.began(self._link)
+            self._clocks.began(self._link)
             self._updates.began(self._link)
         self._learn()
         self._pump()
@@ -209,6 +203,7 @@ class ConcentratorSource:
     def _lost(self, cause: str) -> None:
         self._link = None
         self._updates.ended()
+        self._clocks.ended()
         _cancel(self._pump_call)
         _cancel(self._learn_call)
         self._pump_call = self._learn_call = None
@@ -246,6 +241,7 @@ class ConcentratorSource:
         gone, self._names = self._names.keys() - there.keys(), there
         self._health.present(there)
         self._updates.present(there)
+        self._clocks.present(there)
         for meter in gone:
             self._planner.remove(meter)
             self._clocks.remove(meter)
@@ -257,15 +253,17 @@ class ConcentratorSource:
 
     def _enter(self, meter: str) -> None:
         """Give a meter turns, from what the store has of the last hour on."""
-        now = int(self._clock.seconds())
-        oldest = now - self._settings.depth
+        now, ahead = self._clock.seconds(), self._clocks.ahead(meter)
+        shown = int(now + ahead)
+        oldest = shown - self._settings.depth
         span = self._history.span(meter)
         if span is None:
-            self._planner.add(meter, None)
+            self._planner.add(meter, None, ahead=ahead)
         else:
             first, newest = span
+            newest = min(newest, shown)  # its clock may have been put back
             stored = self._history.seconds(meter, oldest, newest + 1)
-            self._planner.add(meter, newest, holes(stored, max(oldest, first), newest))
+            self._planner.add(meter, newest, holes(stored, max(oldest, first), newest), ahead)
             self._planner.before(meter, oldest, first)
         self._clocks.add(meter, now)
 
@@ -283,8 +281,8 @@ class ConcentratorSource:
         now = self._clock.seconds()
         catching_up = self._planner.catching_up(now)
         self._events_turn(all_logs=not catching_up)
-        if not catching_up and not self._events.reading:
-            self._clock_turn(now)
+        ordered = catching_up or self._events.reading
+        self._clocks.turn(now, sparing=self.behind() > 0, ordered=ordered)
         while self._has_room(now):
             read = self._planner.next(now)
             if read is None:
@@ -321,7 +319,10 @@ class ConcentratorSource:
         if not isinstance(message, payload.Records):
             raise RemoteError(f"{read.meter} answers a read with something else")
         now = self._clock.seconds()
-        by_time = {record.time: record for record in message.records if record.time <= now + AHEAD}
+        shown = now + self._clocks.ahead(read.meter)
+        # A hole lies where the meter was once: its clock may have been put back since.
+        latest = math.inf if read.turn is Turn.HOLE else shown + AHEAD
+        by_time = {record.time: record for record in message.records if record.time <= latest}
         news = self._planner.answered(read, list(by_time), now)
         self._deliver(read.meter, message.layout, [by_time[time] for time in news])
         self._tell_gaps()
@@ -329,8 +330,8 @@ class ConcentratorSource:
         self._events.seen(read.meter, message.next_event)
         if read.turn is not Turn.HOLE and (len(by_time) < len(message.records) or _never_set(message.records)):
             self._clocks.urgent(read.meter, message.records[-1].time, now)
-        elif read.turn is Turn.LATEST and message.records and message.records[-1].time < now - BEHIND:
-            self._clocks.urgent(read.meter, now, now)
+        elif read.turn is Turn.LATEST and message.records and message.records[-1].time < shown - BEHIND:
+            self._clocks.urgent(read.meter, shown, now)
 
     def _deliver(self, meter: str, layout: Layout, records: Sequence[Record]) -> None:
         meter_type = self._types[meter]
@@ -374,11 +375,16 @@ class ConcentratorSource:
             self._is_silent(read.meter, failure.getErrorMessage())
 
     def _tell_gaps(self) -> None:
-        """Note what no meter can give any more: overwritten in its ring buffer, or never recorded."""
+        """Note what no meter can give any more: overwritten in its ring buffer, or never recorded.
+
+        A clock that was put back comes to seconds that are stored already.
+        """
         for gap in self._planner.take_gaps():
-            first, last = gap.start * 1000, (gap.stop - 1) * 1000
-            text = f"from {first} to {last} ms: {gap.stop - gap.start} s missing (not in the meter)"
-            self._event(Event(gap.meter, first, EventLog.STANDARD, EventCode.DATA_GAP, text))
+            stored = self._history.seconds(gap.meter, gap.start, gap.stop)
+            for span in holes(stored, gap.start, gap.stop):
+                first, last = span.start * 1000, (span.stop - 1) * 1000
+                text = f"from {first} to {last} ms: {span.stop - span.start} s missing (not in the meter)"
+                self._event(Event(gap.meter, first, EventLog.STANDARD, EventCode.DATA_GAP, text))
 
     def _is_silent(self, meter: str, why: str) -> None:
         self._health.silent(meter)
@@ -394,52 +400,6 @@ class ConcentratorSource:
     def _note(self, meter: str, code: EventCode, text: str) -> None:
         if self._sink is not None:
             self._sink.event(Event(meter, int(self._clock.seconds() * 1000), EventLog.STANDARD, code, text))
-
-    # Clocks
-
-    def _clock_turn(self, now: float) -> None:
-        """Let the concentrator measure a meter's clock against this one, and adjust it.
-
-        Its own clock is compared with this one first: what a line waits in between must not count.
-        """
-        meter = self._clocks.next(now, sparing=self.behind() > 0)
-        if meter is None or self._link is None:
-            return
-        answer = self._link.ask("SYS TIME")
-        answer.addCallback(self._ask_clock, meter, now)
-        answer.addCallback(self._clock_measured, meter)
-        answer.addErrback(self._clock_not_measured, meter)
-
-    def _ask_clock(self, reply: Reply, meter: str, began: float) -> Deferred[Reply]:
-        now, name = self._clock.seconds(), self._names.get(meter)
-        if self._link is None or name is None or now - began > LINE_DELAY:
-            raise _TooSlowError(f"SYS TIME took {now - began:.3f} s")
-        middle = (began + now) / 2
-        at = reply.number("time_ms") % 2**32
-        return self._link.ask("APP CLOCK", name, int(middle), int(middle % 1 * 1000), at)
-
-    def _clock_measured(self, reply: Reply, meter: str) -> None:
-        offset, trip = reply.number("offset_ms"), reply.number("round_trip_ms")
-        level = _log.warn if abs(offset) > CLOCK_WARNING else _log.debug
-        level(
-            "{meter}: clock was {offset} ms off, adjusted by {by} ms",
-            meter=meter,
-            offset=offset,
-            by=reply.end.fields.get("adjusted_ms"),
-        )
-        self._clocks.answered(meter, offset, trip, self._clock.seconds())
-
-    def _clock_not_measured(self, failure: Failure, meter: str) -> None:
-        if failure.check(_TooSlowError):
-            self._clocks.postponed(meter, self._clock.seconds())
-            return
-        if not failure.check(RemoteError):
-            _log.failure("{name}: clock of {meter}", failure, name=self.name, meter=meter)
-        self._clocks.failed(meter, self._clock.seconds())
-
-    def clock_offsets(self) -> Mapping[str, int]:
-        """Return how far meters' clocks were found to be off last, in ms, by meter; ahead is positive."""
-        return self._clocks.offsets
 
     # Events
 
@@ -484,6 +444,24 @@ class ConcentratorSource:
     def _strange_event(self, line: Line) -> None:
         _log.warn("{name}: event that is not known: {line}", name=self.name, line=line)
 
+    # Clocks
+
+    def keep_clock(self, meter: str, ahead: int) -> None:
+        """Keep a meter's clock so many ms ahead of this one."""
+        self._clocks.keep(meter, ahead)
+
+    def set_clock(self, meter: str, ahead: int) -> Deferred[str]:
+        """Set a meter's clock so many ms ahead of this one, and keep it there; fires with why it could not be."""
+        return self._clocks.order(meter, ahead)
+
+    def clock_offsets(self) -> Mapping[str, int]:
+        """Return how far meters' clocks were found to be off last, in ms, by meter; ahead is positive."""
+        return self._clocks.offsets
+
+    def _clock_is_set(self, meter: str) -> None:
+        self._planner.set_clock(meter, self._clocks.ahead(meter), self._clock.seconds())
+        self._clock.callLater(1.0, self._look, meter)
+
     # Firmware
 
     def update(self, order: FirmwareOrder) -> None:
@@ -504,7 +482,8 @@ class ConcentratorSource:
         """Pass a breaker command to its meter; fires when the meter has answered."""
         if self._sink is None:
             return succeed(CommandResult(command.id, False, "the source is stopped"))
-        return self._commands.give(command, self._link, self._names.get(command.meter))
+        name, ahead = self._names.get(command.meter), self._clocks.ahead(command.meter)
+        return self._commands.give(command, self._link, name, ahead)
 
     def _look(self, meter: str) -> None:
         """Read the latest record beside all turns: somebody waits to see what a command has done."""

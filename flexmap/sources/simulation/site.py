@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from msgspec import structs
+
 from flexmap.model import ConfigurationError, Event, EventCode, EventLog, LocalError, Meter, MeterType, Sample
 from flexmap.sources.load import LoadProfile
 from flexmap.sources.simulation import electric
@@ -65,6 +67,12 @@ class SiteModel:
         The registers of a sample do not yet hold the second that begins there, so it is run again.
         """
         return max((sample.time // 1000 for sample in self._last.values()), default=None)
+
+    def clock_was_ahead(self, meter: str, seconds: int) -> None:
+        """Take note, before the first step, that the clock by which a meter's last sample is stamped was ahead."""
+        last = self._last.get(meter)
+        if last is not None:
+            self._last[meter] = structs.replace(last, time=last.time - 1000 * seconds)
 
     def step(self, second: int) -> list[Sample]:
         """Return the samples of a second (since 1970, UTC), in the order of the meters, and count its energy."""

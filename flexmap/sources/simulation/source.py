@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from msgspec import structs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from flexmap.model import Command, CommandResult, LocalError
+from flexmap.model import Command, CommandResult, Event, EventCode, EventLog, LocalError
 from flexmap.sources.interface import Clock, DelayedCall, Sink
 from flexmap.sources.simulation.breaker import Trigger
 from flexmap.sources.simulation.noise import generator
@@ -35,6 +36,8 @@ class SimulationSource:
         self._tick_call: DelayedCall | None = None
         self._moving: dict[str, tuple[Command, Deferred[CommandResult], DelayedCall]] = {}
         self._moved: list[tuple[Command, Deferred[CommandResult]]] = []
+        self._ahead: dict[str, int] = {}
+        """Milliseconds that head-ends have set clocks ahead of this one."""
 
     def start(self, sink: Sink) -> None:
         """Deliver the present second at once, then each second on the second.
@@ -83,6 +86,29 @@ class SimulationSource:
         self._moving[command.meter] = (command, answer, call)
         return answer
 
+    def keep_clock(self, meter: str, ahead: int) -> None:
+        """Keep a meter's clock so many ms ahead of this one; called before ``start``."""
+        self._ahead[meter] = ahead
+        self._model.clock_was_ahead(meter, self._shift(meter))
+
+    def set_clock(self, meter: str, ahead: int) -> Deferred[str]:
+        """Set a meter's clock so many ms ahead of this one: at once, its samples follow by whole seconds."""
+        if self._sink is None:
+            return succeed("the source is stopped")
+        now, before = int(self._clock.seconds() * 1000), self._ahead.get(meter, 0)
+        self._ahead[meter] = ahead
+        if ahead != before:
+            for time, code in (
+                (now + before, EventCode.CLOCK_ADJUSTED_OLD),
+                (now + ahead, EventCode.CLOCK_ADJUSTED_NEW),
+            ):
+                self._sink.event(Event(meter, time, EventLog.STANDARD, code))
+        return succeed("")
+
+    def _shift(self, meter: str) -> int:
+        """Return the whole seconds that a meter's clock is ahead of this one."""
+        return round(self._ahead.get(meter, 0) / 1000)
+
     def _move(self, command: Command) -> None:
         _, answer, _ = self._moving.pop(command.meter)
         trigger = Trigger.REMOTE_RECONNECT if command.value else Trigger.REMOTE_DISCONNECT
@@ -111,6 +137,8 @@ class SimulationSource:
 
     def _second(self) -> None:
         samples = self._model.step(self._next)
+        if self._ahead:
+            samples = [structs.replace(each, time=each.time + 1000 * self._shift(each.meter)) for each in samples]
         self._next += 1
         moved, self._moved = self._moved, []
         try:
@@ -136,7 +164,8 @@ class SimulationSource:
     def _deliver_events(self) -> None:
         for event in self._model.take_events():
             if self._sink is not None:
-                self._sink.event(event)
+                shifted = event.time + 1000 * self._shift(event.meter)
+                self._sink.event(structs.replace(event, time=shifted) if self._ahead else event)
 
 
 def _refused(command: Command, cause: str) -> CommandResult:
