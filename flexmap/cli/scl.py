@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from flexmap.cli import output
+from flexmap.cli.scl_project import merge, parse_address, sed
 from flexmap.gateway import config
 from flexmap.gateway.sections import Endpoint
 from flexmap.mapping.table import load_products
@@ -17,7 +18,7 @@ from flexmap.scl.abilities import ENGINES
 from flexmap.scl.check import Finding, Severity
 from flexmap.scl.check import check as check_file
 from flexmap.scl.communication import Address
-from flexmap.scl.generate import FileKind, generate, kind_of, product_icd
+from flexmap.scl.generate import FileKind, Gateway, generate_project, kind_of, product_icd
 from flexmap.scl.rules.schema import ENVIRONMENT
 from flexmap.scl.sarif import sarif
 
@@ -28,32 +29,44 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 @click.group()
 def scl() -> None:
-    """SCL files: ICD, IID, CID and SCD."""
+    """SCL files: ICD, IID, CID, SCD and SED."""
 
 
 @scl.command()
-@click.argument("configuration", metavar="CONFIG", type=_FILE)
+@click.argument("configurations", metavar="CONFIG...", type=_FILE, nargs=-1, required=True)
 @click.option("-o", "--output", "target", required=True, metavar="FILE", type=_FILE, help="File to write.")
 @click.option(
-    "--address", metavar="HOST[:PORT]", help="Where clients reach the server, when that is not where it listens."
+    "--address",
+    "addresses",
+    metavar="HOST[:PORT]",
+    multiple=True,
+    help="Where clients reach the server, when that is not where it listens; once for each CONFIG.",
 )
-def export(configuration: Path, target: Path, address: str | None) -> None:
-    """Write the SCL file of the site in CONFIG; the kind by FILE's extension (.icd, .iid, .cid, .scd)."""
+def export(configurations: tuple[Path, ...], target: Path, addresses: tuple[str, ...]) -> None:
+    """Write the SCL file of the site in CONFIG; the kind by FILE's extension (.icd, .iid, .cid, .scd, .sed).
+
+    Several CONFIGs become one .scd or .sed of several gateways.
+    """
     kind = kind_of(target)
-    loaded = config.load(configuration)
-    place = None if kind is FileKind.ICD else _address(address, loaded.mms.endpoint)
-    document = generate(loaded.site, kind, address=place, abilities=ENGINES[loaded.mms.engine])
+    if addresses and len(addresses) != len(configurations):
+        what = f"{len(addresses)} addresses for {len(configurations)} configurations"
+        raise ConfigurationError(what, where="--address", remedy="give one for each CONFIG, or none")
+    told = addresses or (None,) * len(configurations)
+    gateways = [_gateway(config.load(path), text, kind) for path, text in zip(configurations, told, strict=True)]
+    document = generate_project(gateways, kind)
     output.write(target, document)
     click.echo(f"{target}: {kind.upper()}, {len(document)} bytes")
+
+
+def _gateway(loaded: config.Config, told: str | None, kind: FileKind) -> Gateway:
+    address = Address() if kind is FileKind.ICD else _address(told, loaded.mms.endpoint)
+    return Gateway(site=loaded.site, address=address, abilities=ENGINES[loaded.mms.engine])
 
 
 def _address(told: str | None, listening: Endpoint) -> Address:
     if told is None:
         return Address(host=listening.host, port=listening.port)
-    host, _, port = told.partition(":")
-    if port and not (port.isdecimal() and 0 < int(port) <= 0xFFFF):
-        raise ConfigurationError(f"'{port}' is not a port", where="--address", remedy="write HOST or HOST:PORT")
-    return Address(host=host, port=int(port) if port else listening.port)
+    return parse_address(told, listening.port)
 
 
 _FAIL_ON = {
@@ -116,3 +129,7 @@ def icd(folder: Path) -> None:
         target = folder / f"{meter_type.id}.icd"
         output.write(target, product_icd(meter_type))
         click.echo(f"{target}: {meter_type.title}")
+
+
+for command in (merge, sed):
+    scl.add_command(command)

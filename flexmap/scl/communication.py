@@ -1,4 +1,4 @@
-"""The ``Communication`` section: where the server's access point is reached."""
+"""The ``Communication`` section: where the servers' access points are reached."""
 
 from __future__ import annotations
 
@@ -49,10 +49,19 @@ class Address(msgspec.Struct, frozen=True):
         return [*parameters, ("IP-GATEWAY", self.gateway)] if self.gateway else parameters
 
 
-def write(parent: etree._Element, ied: str, access_point: str, address: Address) -> None:
-    """Append ``Communication`` with one subnetwork and one connected access point."""
-    subnetwork = add(add(parent, "Communication"), "SubNetwork", name=SUBNETWORK, type="8-MMS")
+def write_subnetwork(parent: etree._Element) -> etree._Element:
+    """Append ``Communication`` with one empty subnetwork, and return that."""
+    return add(add(parent, "Communication"), "SubNetwork", name=SUBNETWORK, type="8-MMS")
+
+
+def write(subnetwork: etree._Element, ied: str, access_point: str, address: Address) -> None:
+    """Append a connected access point."""
     connected = add(subnetwork, "ConnectedAP", iedName=ied, apName=access_point)
+    write_address(connected, address)
+
+
+def write_address(connected: etree._Element, address: Address) -> None:
+    """Append the address of a connected access point."""
     element = add(connected, "Address")
     for kind, value in address.parameters():
         add(element, "P", value, type=kind)

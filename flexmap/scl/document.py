@@ -155,15 +155,32 @@ def unchanged(root: etree._Element) -> bytes:
     """Return a document that was read as it is, with what stands around the root; nothing is indented anew."""
     tree = root.getroottree()
     info = tree.docinfo
-    options: dict[str, Any] = {} if info.standalone is None else {"standalone": info.standalone}
+    options: dict[str, Any] = {"standalone": True} if info.standalone else {}
     text: Any = etree.tostring(tree, encoding=info.encoding or "UTF-8", xml_declaration=True, **options)
     return bytes(text) + b"\n"
 
 
-def canonical(root: etree._Element) -> bytes:
-    """Return the canonical form (C14N 2.0 without the blanks between elements) that files are compared in."""
-    text: Any = etree.canonicalize(etree.tostring(root.getroottree()), with_comments=True, strip_text=True)
-    return bytes(text, "utf-8")
+def insert(parent: etree._Element, position: int, element: etree._Element) -> None:
+    """Insert an element, set off by the blanks that its neighbours have."""
+    if position:
+        before = parent[position - 1]
+        element.tail, before.tail = before.tail, parent.text
+    else:
+        element.tail = parent.text
+    parent.insert(position, element)
+
+
+def remove(element: etree._Element) -> None:
+    """Remove an element and the blanks before it."""
+    parent, before = element.getparent(), element.getprevious()
+    if parent is None:
+        return
+    if before is not None:
+        before.tail = element.tail
+    elif len(parent) == 1:
+        parent.text = None
+    element.tail = None
+    parent.remove(element)
 
 
 def _name(source: bytes | Path) -> str:

@@ -1,10 +1,13 @@
-"""SCL files from the mapping and the configuration: ICD, IID, CID and SCD of edition 2007B4 (IEC 61850-6)."""
+"""SCL files from the mapping and the configuration: ICD, IID, CID, SCD and SED of edition 2007B4 (IEC 61850-6)."""
 
 from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 import flexmap
 from flexmap.model import ConfigurationError, Meter, MeterType, Site
@@ -31,7 +34,9 @@ class FileKind(enum.StrEnum):
     CID = "cid"
     """One configured IED, as the server loads it."""
     SCD = "scd"
-    """The substation: single-line structure, communication and IED."""
+    """The substation: single-line structure, communication and IEDs."""
+    SED = "sed"
+    """IEDs that another project may refer to, with its rights to them."""
 
 
 def kind_of(path: Path) -> FileKind:
@@ -42,10 +47,19 @@ def kind_of(path: Path) -> FileKind:
     try:
         return FileKind(path.suffix.lower().removeprefix("."))
     except ValueError:
-        remedy = "end the name with .icd, .iid, .cid or .scd"
+        remedy = "end the name with .icd, .iid, .cid, .scd or .sed"
         raise ConfigurationError(
             "the extension does not say which kind of SCL", where=str(path), remedy=remedy
         ) from None
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True):
+    """One gateway of a project."""
+
+    site: Site
+    address: Address = Address()
+    """Where its MMS server is reached."""
+    abilities: Abilities = LIBIEC61850
 
 
 def generate(
@@ -56,25 +70,66 @@ def generate(
     ``address`` is where the MMS server is reached. Raises ConfigurationError if a name is malformed, too long or
     used twice, or if the engine cannot hold the site.
     """
+    return generate_project([Gateway(site=site, address=address or Address(), abilities=abilities)], kind)
+
+
+def generate_project(gateways: Sequence[Gateway], kind: FileKind) -> bytes:
+    """Return one SCL file of several gateways (one, if the kind describes one IED) as UTF-8 XML.
+
+    Raises ConfigurationError as :func:`generate`, and if two gateways have one name or one address.
+    """
     if kind is FileKind.ICD:
-        site = _product_site(site)
-    name = TEMPLATE if kind is FileKind.ICD else site.ied
+        gateways = [msgspec.structs.replace(gateway, site=_product_site(gateway.site)) for gateway in gateways]
+    _check_project(gateways, kind)
+    root = document.root_element()
+    head = gateways[0].site
+    project = TEMPLATE if kind is FileKind.ICD else head.ied
+    tool = f"flexmap {flexmap.__version__}"
+    revision = str(max(gateway.site.revision for gateway in gateways))
+    add(root, "Header", id=project, version=revision, revision="", toolID=tool, nameStructure="IEDName")
+    names = [TEMPLATE if kind is FileKind.ICD else gateway.site.ied for gateway in gateways]
+    contents = [_contents(gateway, name) for gateway, name in zip(gateways, names, strict=True)]
+    if kind is FileKind.SCD:
+        for gateway, name, devices in zip(gateways, names, contents, strict=True):
+            title = "Substation" if len(gateways) == 1 else name
+            substation.write(root, gateway.site, title, name, devices)
+    subnetwork = communication.write_subnetwork(root)
+    libraries: dict[str, templates.Library] = {}
+    owner = project if kind is FileKind.SED else None
+    for gateway, name, devices in zip(gateways, names, contents, strict=True):
+        communication.write(subnetwork, name, ied.ACCESS_POINT, gateway.address)
+        ied.write(root, gateway.site, name, devices, abilities=gateway.abilities, libraries=libraries, owner=owner)
+    templates.write(root, list(libraries.values()))
+    return document.serialise(root)
+
+
+def _contents(gateway: Gateway, name: str) -> list[ied.Device]:
+    site, abilities = gateway.site, gateway.abilities
     _check_names(site, name)
     if len(site.meters) + 1 > abilities.max_logical_devices:
         what = (
             f"{len(site.meters)} meters; the engine '{abilities.engine}' holds {abilities.max_logical_devices - 1}"
         )
         raise ConfigurationError(what, where="meters", remedy="use fewer meters, or another engine")
-    contents = ied.devices(site, abilities)
-    root = document.root_element()
-    tool = f"flexmap {flexmap.__version__}"
-    add(root, "Header", id=name, version=str(site.revision), revision="", toolID=tool, nameStructure="IEDName")
-    if kind is FileKind.SCD:
-        substation.write(root, site, name, contents)
-    communication.write(root, name, ied.ACCESS_POINT, address or Address())
-    libraries = ied.write(root, site, name, contents, abilities)
-    templates.write(root, libraries)
-    return document.serialise(root)
+    return ied.devices(site, abilities)
+
+
+def _check_project(gateways: Sequence[Gateway], kind: FileKind) -> None:
+    if len(gateways) != 1 and kind not in {FileKind.SCD, FileKind.SED}:
+        what = f"{len(gateways)} gateways; a file of this kind describes one IED"
+        raise ConfigurationError(what, where=kind.upper(), remedy="write an .scd or .sed")
+    names: set[str] = set()
+    places: dict[tuple[str, int], str] = {}
+    for gateway in gateways:
+        name, place = gateway.site.ied, (gateway.address.host, gateway.address.port)
+        if name in names:
+            remedy = "give each gateway a name of its own"
+            raise ConfigurationError(f"two gateways are called '{name}'", where="site, field 'ied'", remedy=remedy)
+        if place in places:
+            what = f"'{name}' and '{places[place]}' are both reached at {place[0]}:{place[1]}"
+            raise ConfigurationError(what, where="mms, field 'listen'", remedy="say where each is reached")
+        names.add(name)
+        places[place] = name
 
 
 def product_icd(meter_type: MeterType, *, abilities: Abilities = LIBIEC61850) -> bytes:

@@ -46,9 +46,19 @@ def devices(site: Site, abilities: Abilities) -> list[Device]:
 
 
 def write(
-    parent: etree._Element, site: Site, name: str, contents: list[Device], abilities: Abilities
-) -> list[Library]:
-    """Append the IED and return the type libraries that its nodes need."""
+    parent: etree._Element,
+    site: Site,
+    name: str,
+    contents: list[Device],
+    *,
+    abilities: Abilities,
+    libraries: dict[str, Library],
+    owner: str | None = None,
+) -> None:
+    """Append the IED, and put the types that its nodes need into the libraries by prefix.
+
+    ``owner`` is the project that gives the IED to others: they may add data flow, and change nothing else.
+    """
     ied = add(
         parent,
         "IED",
@@ -60,15 +70,15 @@ def write(
         originalSclVersion=document.VERSION,
         originalSclRevision=document.REVISION,
         originalSclRelease=document.RELEASE,
+        engRight=None if owner is None else "dataflow",
+        owner=owner,
     )
     _write_services(ied, contents, abilities)
     server = add(add(ied, "AccessPoint", name=ACCESS_POINT), "Server", timeout="30")
     add(server, "Authentication", none="true")
-    libraries: dict[str, Library] = {}
     for device in contents:
         library = libraries.setdefault(device.prefix, Library(device.prefix))
         _write_device(server, device, library, str(site.revision))
-    return list(libraries.values())
 
 
 def _write_services(ied: etree._Element, contents: list[Device], abilities: Abilities) -> None:

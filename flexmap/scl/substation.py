@@ -14,15 +14,15 @@ _HOUSEKEEPING = frozenset({"LLN0", "LPHD"})
 _BAYS = ((Direction.SUPPLY, "Infeed", "Meters of the infeed"), (Direction.DEMAND, "Feeders", "Customers' meters"))
 
 
-def write(parent: etree._Element, site: Site, ied: str, contents: list[Device]) -> None:
+def write(parent: etree._Element, site: Site, name: str, ied: str, contents: list[Device]) -> None:
     """Append ``Substation``: one bay for the infeed, one for the feeders, and the gateway's own function."""
     by_inst = {device.inst: device for device in contents}
-    substation = add(parent, "Substation", name="Substation", desc=site.name)
+    substation = add(parent, "Substation", name=name, desc=site.name)
     level = add(substation, "VoltageLevel", name="LV", desc="Low voltage")
-    for direction, name, description in _BAYS:
+    for direction, bay_name, description in _BAYS:
         meters = [meter for meter in site.meters if meter.direction is direction]
         if meters:
-            bay = add(level, "Bay", name=name, desc=description)
+            bay = add(level, "Bay", name=bay_name, desc=description)
             for meter in meters:
                 _write_meter(bay, ied, by_inst[meter.ld])
     function = add(substation, "Function", name="Gateway", type="Gateway")

@@ -2,6 +2,8 @@
 //
 //   node validate.mjs FILE...            issues of each file
 //   node validate.mjs --merge FILE FILE  ids of the types that come along when the second IED joins the first file
+//   node validate.mjs --inserted FILE FILE  the first file with the IED of the second in it, renamed to SECOND
+//   node validate.mjs --equal FILE FILE  what differs between the projects: IEDs, addresses, types behind each node
 import { readFile } from "node:fs/promises";
 import { register } from "node:module";
 import { fileURLToPath } from "node:url";
@@ -79,8 +81,52 @@ async function merge(first, second) {
   return { edits: edits.length, ids: inserted.map((node) => node.getAttribute("id")) };
 }
 
+// The first file after scl-lib's own edits have been applied.
+async function inserted(first, second) {
+  const project = await parse(first);
+  const ied = (await parse(second)).querySelector("IED");
+  for (const edit of lib.updateIED({ element: ied, attributes: { name: "SECOND" } }))
+    if (edit.element) for (const [name, value] of Object.entries(edit.attributes)) edit.element.setAttribute(name, value);
+  for (const { parent, node, reference } of lib.insertIed(project.documentElement, ied)) parent.insertBefore(node, reference);
+  return new XMLSerializer().serializeToString(project);
+}
+
+// The types behind a node, by path, without their ids: what the merge must not change.
+function shape(doc, kind, id, path, found) {
+  const type = doc.querySelector(`${kind}[id="${id}"]`);
+  found[path] = [kind, type.getAttribute("lnClass") ?? type.getAttribute("cdc")];
+  for (const member of Array.from(type.children)) {
+    const attributes = Array.from(member.attributes).filter((each) => each.name !== "type");
+    const name = `${path}.${member.getAttribute("name") ?? member.getAttribute("ord")}`;
+    found[name] = [member.tagName, ...attributes.map((each) => `${each.name}=${each.value}`).sort(), member.children.length ? "" : member.textContent];
+    const below = member.getAttribute("type");
+    if (below && ["DO", "SDO"].includes(member.tagName)) shape(doc, "DOType", below, `${name}:`, found);
+    if (below && member.getAttribute("bType") === "Struct") shape(doc, "DAType", below, `${name}:`, found);
+    if (below && member.getAttribute("bType") === "Enum") shape(doc, "EnumType", below, `${name}:`, found);
+  }
+}
+
+function summary(doc) {
+  const found = {};
+  for (const node of Array.from(doc.querySelectorAll(":root > IED LN0, :root > IED LN")))
+    shape(doc, "LNodeType", node.getAttribute("lnType"), lib.identity(node), found);
+  for (const connected of Array.from(doc.querySelectorAll("ConnectedAP")))
+    found[lib.identity(connected)] = Array.from(connected.querySelectorAll("P")).map((p) => `${p.getAttribute("type")}=${p.textContent}`);
+  for (const value of Array.from(doc.querySelectorAll("IED DAI"))) found[`value ${lib.identity(value)}`] = value.textContent.trim();
+  return found;
+}
+
+async function equal(first, second) {
+  const [ours, theirs] = [summary(await parse(first)), summary(await parse(second))];
+  const names = Object.keys({ ...ours, ...theirs });
+  const differ = names.filter((name) => JSON.stringify(ours[name]) !== JSON.stringify(theirs[name]));
+  return { compared: names.length, differ };
+}
+
 const [, , mode, ...rest] = process.argv;
 if (mode === "--merge") console.log(JSON.stringify(await merge(...rest)));
+else if (mode === "--inserted") console.log(JSON.stringify(await inserted(...rest)));
+else if (mode === "--equal") console.log(JSON.stringify(await equal(...rest)));
 else {
   const report = {};
   for (const file of [mode, ...rest]) {

@@ -92,6 +92,27 @@ def test_the_validators_do_see_faults(validators, files, tmp_path, case):
     assert any(what in issue for issue in issues), issues
 
 
+@pytest.mark.parametrize("product", TYPES)
+@pytest.mark.parametrize("clash", [False, True])
+def test_a_merge_is_what_scl_lib_makes(validators, files, tmp_path, product, clash):
+    """insertIed of scl-lib and `flexmap scl merge`: the same addresses, values and types behind every node."""
+    project, ours, theirs = files / "single-phase-demand.scd", tmp_path / "ours.scd", tmp_path / "theirs.scd"
+    if clash:  # a type of the project that has an id of the product's, and is another
+        text = project.read_text()
+        changed = text.replace('<EnumVal ord="5">off</EnumVal>', '<EnumVal ord="5">out</EnumVal>')
+        assert changed != text
+        project = tmp_path / "project.scd"
+        project.write_text(changed)
+    theirs.write_text(node("--inserted", project, files / f"{product}.icd"))
+    merge = ["merge", str(files / f"{product}.icd"), str(project), "--name", "SECOND", "-o", str(ours)]
+    result = CliRunner().invoke(scl, merge)
+    assert result.exit_code == 0, result.output
+    assert ("is now" in result.output) is clash
+    report = node("--equal", ours, theirs)
+    assert report["differ"] == ["value SECOND>>GW> LPHD 1>PhyNam>name"]  # scl-lib leaves TEMPLATE there
+    assert report["compared"] > 500
+
+
 def test_findings_are_valid_sarif(validators, files, tmp_path):
     broken = tmp_path / "broken \u00e9.scd"
     text = (files / "single-phase-demand.scd").read_text()
