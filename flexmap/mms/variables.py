@@ -100,6 +100,18 @@ class NodeSchema:
         size = sum(map(len, self.template[start + 1 :]))
         self.template[start] = ber.header(data.ARRAY if isinstance(kind, Array) else data.STRUCTURE, size)
 
+    def seal(self, values: list[bytes]) -> None:
+        """Write the headers of a node's values anew: what many changed values cost least."""
+        sizes = [0] * len(values)
+        for position in range(len(values) - 1, -1, -1):
+            if self.leaves[position] is None:
+                values[position] = ber.header(values[position][0], sizes[position])
+                sizes[position] += len(values[position])
+            else:
+                sizes[position] = len(values[position])
+            if position:
+                sizes[self.parents[position]] += sizes[position]
+
 
 class Place(NamedTuple):
     """A node's layout in a device: from which position on it stands."""
@@ -235,11 +247,12 @@ class Device:
 
     __slots__ = ("journals", "lists", "name", "readers", "schema", "values", "writers")
 
-    def __init__(self, name: str, schema: DeviceSchema) -> None:
+    def __init__(self, name: str, schema: DeviceSchema, values: list[bytes] | None = None) -> None:
+        """Make a device; ``values`` is its own list from then on, the schema's at first if left out."""
         self.name = name
         """MMS domain: IED name and logical device name."""
         self.schema = schema
-        self.values = schema.template.copy()
+        self.values = schema.template.copy() if values is None else values
         self.writers: dict[int, Writer] = {}
         """By position."""
         self.readers: dict[int, Reader] = {}

@@ -6,8 +6,9 @@ blocks. What is no part of an MMS model (Communication, Substation, GOOSE, logs)
 
 from __future__ import annotations
 
-from functools import cache
-from typing import NoReturn
+from functools import cache, lru_cache
+from io import BytesIO
+from typing import NamedTuple, NoReturn
 
 import msgspec
 from lxml import etree
@@ -121,26 +122,86 @@ def parse(scl: bytes, ied: str) -> Ied:
     Raises ConfigurationError, with the line, if the document is not well-formed, has no such IED, or names a
     type that it does not define.
     """
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
     try:
-        root = etree.fromstring(scl, parser)
+        root, nodes = _scan(scl)
     except etree.XMLSyntaxError as error:
         raise ConfigurationError(
             f"not well-formed: {error}", where="SCL document", remedy="flexmap scl check FILE"
         ) from error
     for element in root.findall("{*}IED"):
         if element.get("name") == ied:
-            return _Reader(root).ied(element)
+            return _Reader(root, nodes).ied(element)
     names = ", ".join(str(element.get("name")) for element in root.findall("{*}IED")) or "none"
     raise ConfigurationError(
         f"no IED named {ied}, only {names}", where="SCL document", remedy="export the CID again"
     )
 
 
-def _fail(element: etree._Element, what: str) -> NoReturn:
-    raise ConfigurationError(
-        what, where=f"SCL document, line {element.sourceline}", remedy="flexmap scl check FILE names more"
+class _Found(NamedTuple):
+    """A logical node as it stands in the document, its type not yet looked up."""
+
+    name: str
+    type: str | None
+    line: int
+    values: dict[str, str]
+    data_sets: tuple[DataSet, ...]
+    reports: tuple[Report, ...]
+
+
+_Nodes = dict["etree._Element", tuple[_Found, ...]]  # noqa: SLF001 (lxml has no public name for it)
+"""Logical nodes by their LDevice, which is empty by then."""
+
+
+def _scan(scl: bytes) -> tuple[etree._Element, _Nodes]:
+    """Return the document without what is in its logical devices, and their nodes.
+
+    A site of thousands of meters is a document of a hundred mebibytes: each LDevice is emptied as soon as it is
+    read, and nodes that are written alike are read once and are one object.
+    """
+    events = etree.iterparse(
+        BytesIO(scl),
+        events=("end",),
+        tag="{*}LDevice",
+        resolve_entities=False,
+        no_network=True,
+        remove_comments=True,
     )
+    nodes: _Nodes = {}
+    known: dict[bytes, _Found] = {}
+    blocks: dict[bytes, tuple[Report, ...]] = {}
+    for _, device in events:
+        found = []
+        for element in device.iterchildren("{*}LN0", "{*}LN"):
+            text = etree.tostring(element, with_tail=False)
+            node = known.get(text)
+            if node is None:
+                node = known[text] = _found(element, blocks)
+            found.append(node)
+        nodes[device] = tuple(found)
+        for child in tuple(device):
+            device.remove(child)
+    return events.root, nodes
+
+
+def _found(element: etree._Element, blocks: dict[bytes, tuple[Report, ...]]) -> _Found:
+    return _Found(
+        name=_node_name(element),
+        type=element.get("lnType"),
+        line=_line(element),
+        values=_initial_values(element, "", {}),
+        data_sets=tuple(_data_set(child) for child in element.iterchildren("{*}DataSet")),
+        reports=tuple(
+            report for child in element.iterchildren("{*}ReportControl") for report in _identified(child, blocks)
+        ),
+    )
+
+
+def _line(element: etree._Element) -> int:
+    return element.sourceline if isinstance(element.sourceline, int) else 0
+
+
+def _fail(line: int, what: str) -> NoReturn:
+    raise ConfigurationError(what, where=f"SCL document, line {line}", remedy="flexmap scl check FILE names more")
 
 
 def _bits(element: etree._Element | None, names: dict[str, int], default: int) -> int:
@@ -159,7 +220,7 @@ def _number(element: etree._Element, name: str, default: int = 0) -> int:
     try:
         return default if text is None else int(text)
     except ValueError:
-        _fail(element, f'{name}="{text}" is not a number')
+        _fail(_line(element), f'{name}="{text}" is not a number')
 
 
 def _node_name(element: etree._Element) -> str:
@@ -185,38 +246,57 @@ def _initial_values(element: etree._Element, path: str, values: dict[str, str]) 
 def _data_set(element: etree._Element) -> DataSet:
     members = []
     for fcda in element.iterchildren("{*}FCDA"):
-        path = [_node_name(fcda), str(fcda.get("fc"))]
-        path += [part for name in ("doName", "daName") for part in (fcda.get(name) or "").split(".") if part]
-        members.append((str(fcda.get("ldInst")), "$".join(path)))
+        get = fcda.get
+        node = get("prefix"), get("lnClass"), get("lnInst")
+        members.append((str(get("ldInst")), _item(node, get("fc"), get("doName"), get("daName"))))
     return DataSet(str(element.get("name")), tuple(members))
 
 
-def _reports(element: etree._Element) -> list[Report]:
+@lru_cache(maxsize=10_000)
+def _item(node: tuple[str | None, ...], *path: str | None) -> str:
+    """Return an MMS item: the parts of the node's name, functional constraint, data object, attribute."""
+    fc, *below = path
+    names = ["".join(part or "" for part in node), str(fc)]
+    return "$".join(names + [part for each in below for part in (each or "").split(".") if part])
+
+
+def _identified(element: etree._Element, blocks: dict[bytes, tuple[Report, ...]]) -> list[Report]:
+    """Return the instances of a report control block; those that differ in rptID alone are read once."""
+    identifier = element.get("rptID")
+    if identifier is not None:
+        del element.attrib["rptID"]
+    text = etree.tostring(element, with_tail=False)
+    reports = blocks.get(text)
+    if reports is None:
+        reports = blocks[text] = _reports(element)
+    return [msgspec.structs.replace(report, id=identifier) for report in reports]
+
+
+def _reports(element: etree._Element) -> tuple[Report, ...]:
     enabled = element.find("{*}RptEnabled")
     count = 1 if enabled is None else _number(enabled, "max", 1)
     name = str(element.get("name"))
     indexed = element.get("indexed", "true") in _TRUE
     names = [f"{name}{index:02}" for index in range(1, count + 1)] if indexed else [name]
-    return [
-        Report(
-            name=instance,
-            id=element.get("rptID"),
-            buffered=element.get("buffered", "false") in _TRUE,
-            data_set=element.get("datSet"),
-            revision=_number(element, "confRev"),
-            triggers=_bits(element.find("{*}TrgOps"), _TRIGGERS, GI),
-            options=_bits(element.find("{*}OptFields"), _OPTIONS, _OPTIONS["bufOvfl"]),
-            buffer_time=_number(element, "bufTime"),
-            integrity_period=_number(element, "intgPd"),
-        )
-        for instance in names
-    ]
+    first = Report(
+        name=names[0] if names else name,
+        id=None,
+        buffered=element.get("buffered", "false") in _TRUE,
+        data_set=element.get("datSet"),
+        revision=_number(element, "confRev"),
+        triggers=_bits(element.find("{*}TrgOps"), _TRIGGERS, GI),
+        options=_bits(element.find("{*}OptFields"), _OPTIONS, _OPTIONS["bufOvfl"]),
+        buffer_time=_number(element, "bufTime"),
+        integrity_period=_number(element, "intgPd"),
+    )
+    return tuple(msgspec.structs.replace(first, name=instance) for instance in names)
 
 
 class _Reader:
     """Expands the types of one document; each type once."""
 
-    def __init__(self, root: etree._Element) -> None:
+    def __init__(self, root: etree._Element, nodes: _Nodes) -> None:
+        self._found = nodes
         self._types = {
             (etree.QName(element).localname, element.get("id")): element
             for element in root.iterfind("{*}DataTypeTemplates/*")
@@ -224,6 +304,8 @@ class _Reader:
         self._objects = cache(self._expand_objects)
         self._children = cache(self._expand_children)
         self._enumeration = cache(self._expand_enumeration)
+        self._nodes: dict[int, Node] = {}
+        """By identity of what was found: nodes that are written alike are one object."""
 
     def ied(self, element: etree._Element) -> Ied:
         name = str(element.get("name"))
@@ -248,31 +330,32 @@ class _Reader:
     def _device(self, element: etree._Element, ied: str) -> Device:
         inst = str(element.get("inst"))
         name = element.get("ldName")
-        nodes = tuple(self._node(node) for node in element.iterchildren("{*}LN0", "{*}LN"))
+        nodes = tuple(self._node(node) for node in self._found[element])
         return Device(inst, name or ied + inst, bool(name), nodes)
 
-    def _node(self, element: etree._Element) -> Node:
-        return Node(
-            name=_node_name(element),
-            objects=self._objects(self._find(element, "LNodeType", element.get("lnType"))),
-            values=_initial_values(element, "", {}),
-            data_sets=tuple(_data_set(child) for child in element.iterchildren("{*}DataSet")),
-            reports=tuple(
-                report for child in element.iterchildren("{*}ReportControl") for report in _reports(child)
-            ),
-        )
+    def _node(self, found: _Found) -> Node:
+        node = self._nodes.get(id(found))
+        if node is None:
+            node = self._nodes[id(found)] = Node(
+                name=found.name,
+                objects=self._objects(self._find(found.line, "LNodeType", found.type)),
+                values=found.values,
+                data_sets=found.data_sets,
+                reports=found.reports,
+            )
+        return node
 
-    def _find(self, element: etree._Element, kind: str, identifier: str | None) -> etree._Element:
+    def _find(self, line: int, kind: str, identifier: str | None) -> etree._Element:
         found = self._types.get((kind, identifier))
         if found is None:
-            _fail(element, f"{kind} {identifier} is not defined")
+            _fail(line, f"{kind} {identifier} is not defined")
         return found
 
     def _expand_objects(self, node_type: etree._Element) -> tuple[DataObject, ...]:
         return tuple(self._object(element) for element in node_type.iterchildren("{*}DO"))
 
     def _object(self, element: etree._Element) -> DataObject:
-        object_type = self._find(element, "DOType", element.get("type"))
+        object_type = self._find(_line(element), "DOType", element.get("type"))
         children = tuple(
             self._object(child)
             if etree.QName(child).localname == "SDO"
@@ -294,10 +377,10 @@ class _Reader:
             triggers=triggers,
             count=_number(element, "count"),
             default=_value(element),
-            enumeration=self._enumeration(self._find(element, "EnumType", identifier))
+            enumeration=self._enumeration(self._find(_line(element), "EnumType", identifier))
             if basic_type == "Enum"
             else None,
-            children=self._children(self._find(element, "DAType", identifier), fc, triggers)
+            children=self._children(self._find(_line(element), "DAType", identifier), fc, triggers)
             if constructed
             else (),
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, cast
 
 from twisted.internet import reactor as global_reactor
@@ -29,6 +31,18 @@ from flexmap.scl.abilities import NATIVE
 log = Logger(namespace="flexmap.mms")
 
 _TICK = 1.0
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Do not look for garbage while millions of objects are made that all stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class NativeEngine:
@@ -83,9 +97,10 @@ class NativeEngine:
         return maybeDeferred(self._start, site, scl, address)
 
     def _start(self, site: Site, scl: bytes, address: tuple[str, int]) -> int:
-        ied = served.parse(scl, site.ied)
-        built = model.build(ied, time.time_ns() // 1_000_000)
-        self._values = Values(site, built, self._changed)
+        with _no_collection():
+            ied = served.parse(scl, site.ied)
+            built = model.build(ied, time.time_ns() // 1_000_000)
+            self._values = Values(site, built, self._changed)
         self._server = Server(built.variables, identity=(ied.vendor, ied.type, ied.revision), on_event=self._told)
         factory = MmsFactory(self._server, self._reactor, gate=self._gate, idle_timeout=self._idle_timeout)
         host, port = address

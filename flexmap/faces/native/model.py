@@ -7,6 +7,7 @@ constraint. Report control blocks stand under ``RP`` and ``BR``, as components l
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import msgspec
 
@@ -49,9 +50,13 @@ class Attributes(msgspec.Struct, frozen=True):
 class NodeLayout:
     """A node's schema, and its leaf attributes by ``DO.attribute`` path."""
 
-    def __init__(self, schema: NodeSchema, attributes: dict[str, Attributes]) -> None:
+    def __init__(
+        self, schema: NodeSchema, attributes: dict[str, Attributes], blocks: dict[str, dict[str, int]]
+    ) -> None:
         self.schema = schema
         self.attributes = attributes
+        self.blocks = blocks
+        """Positions of the attributes of report control blocks."""
 
 
 class BuiltDevice(msgspec.Struct, frozen=True):
@@ -96,7 +101,7 @@ def build(ied: Ied, now: int) -> BuiltModel:
                     (None if inst == served.inst else names.get(inst, ied.name + inst), item)
                     for inst, item in data_set.members
                 )
-                built.lists[f"{node.name}${data_set.name}"] = VariableList(members)
+                built.lists[f"{node.name}${data_set.name}"] = builder.variable_list(members)
     return BuiltModel(Variables(each.device for each in devices.values()), devices)
 
 
@@ -110,6 +115,8 @@ class _Builder:
         """By identity of the attribute, which the reader of SCL makes once for each type."""
         self._layouts: dict[tuple[object, ...], NodeLayout] = {}
         self._schemas: dict[tuple[tuple[str, int], ...], DeviceSchema] = {}
+        self._at_first: dict[tuple[object, ...], list[bytes]] = {}
+        self._members: dict[tuple[tuple[str | None, str], ...], VariableList] = {}
 
     def device(self, served: ServedDevice) -> BuiltDevice:
         layouts = {node.name: self._layout(node, served.inst) for node in served.nodes}
@@ -118,25 +125,47 @@ class _Builder:
         if schema is None:
             schema = DeviceSchema((name, layout.schema) for name, layout in layouts.items())
             self._schemas[key] = schema
-        built = BuiltDevice(Device(served.name, schema), layouts)
+        values: list[bytes] = []
         for node in served.nodes:
-            self._initial_values(built, node, served.inst)
-        return built
+            values += self._values(node, layouts[node.name], served)
+        return BuiltDevice(Device(served.name, schema, values), layouts)
 
-    def _initial_values(self, built: BuiltDevice, node: Node, inst: str) -> None:
-        device = built.device
+    def variable_list(self, members: tuple[tuple[str | None, str], ...]) -> VariableList:
+        """Return a data set; those with the same members are one object."""
+        return self._members.setdefault(members, VariableList(members))
+
+    def _values(self, node: Node, layout: NodeLayout, served: ServedDevice) -> list[bytes]:
+        """Return the values of a node at first; nodes that are written alike in SCL share all but names."""
+        settings = tuple(_settings(report) for report in node.reports)
+        key = (id(layout), tuple(node.values.items()), settings)
+        values = self._at_first.get(key)
+        if values is None:
+            values = self._at_first[key] = self._new_values(node, layout, served.inst)
+        if not node.reports:
+            return values
+        values = values.copy()
+        for report in node.reports:
+            position = layout.blocks[report.name]
+            block = f"{served.name}/{node.name}${'BR' if report.buffered else 'RP'}${report.name}"
+            values[position["RptID"]] = data.visible_string(report.id or block)
+            if report.data_set:
+                values[position["DatSet"]] = data.visible_string(f"{served.name}/{node.name}${report.data_set}")
+        layout.schema.seal(values)
+        return values
+
+    def _new_values(self, node: Node, layout: NodeLayout, inst: str) -> list[bytes]:
+        values = layout.schema.template.copy()
         for path, text in node.values.items():
-            found = built.attribute(f"{node.name}.{path}")
+            found = layout.attributes.get(path)
             if found is not None:
                 value = _value(found.attribute, text, f"{inst}/{node.name}.{path}")
                 if value is not None:
-                    device.set(device.schema.nodes[node.name].offset + found.position, value)
+                    values[found.position] = value
         for report in node.reports:
-            prefix = f"{node.name}${'BR' if report.buffered else 'RP'}${report.name}"
-            for name, value in _settings(report, device.name, node.name, prefix).items():
-                variable = device.find(f"{prefix}${name}")
-                if variable is not None:
-                    device.set(variable.start, value)
+            for name, value in zip(_SETTINGS, _settings(report), strict=True):
+                values[layout.blocks[report.name][name]] = value
+        layout.schema.seal(values)
+        return values
 
     def _layout(self, node: Node, inst: str) -> NodeLayout:
         blocks = tuple((report.name, report.buffered) for report in node.reports)
@@ -168,7 +197,14 @@ class _Builder:
             for path, name, attribute in _leaf_attributes(node.objects, "", "")
             if name in schema.paths
         }
-        return NodeLayout(schema, attributes)
+        blocks = {
+            report.name: {
+                child.name: child.start
+                for child in schema.paths[f"{'BR' if report.buffered else 'RP'}${report.name}"].children
+            }
+            for report in node.reports
+        }
+        return NodeLayout(schema, attributes, blocks)
 
     def _object(self, served: DataObject, fc: str, where: str) -> Type | None:
         """Return the part of a data object that has a functional constraint."""
@@ -240,17 +276,24 @@ def _leaf_attributes(
             yield dotted, f"{child.fc}${name}", child
 
 
-def _settings(report: Report, domain: str, node: str, prefix: str) -> dict[str, bytes]:
-    """Return the attributes of a report control block that the SCL file sets."""
-    return {
-        "RptID": data.visible_string(report.id or f"{domain}/{prefix}"),
-        "DatSet": data.visible_string(f"{domain}/{node}${report.data_set}" if report.data_set else ""),
-        "ConfRev": data.unsigned(report.revision),
-        "OptFlds": data.bit_string(_reversed(report.options, 8) << 1, 10),
-        "BufTm": data.unsigned(report.buffer_time),
-        "TrgOps": data.bit_string(_reversed(report.triggers, 5), 6),
-        "IntgPd": data.unsigned(report.integrity_period),
-    }
+_SETTINGS = ("ConfRev", "OptFlds", "BufTm", "TrgOps", "IntgPd")
+
+
+@cache
+def _encoded_settings(revision: int, options: int, times: tuple[int, int], triggers: int) -> tuple[bytes, ...]:
+    return (
+        data.unsigned(revision),
+        data.bit_string(_reversed(options, 8) << 1, 10),
+        data.unsigned(times[0]),
+        data.bit_string(_reversed(triggers, 5), 6),
+        data.unsigned(times[1]),
+    )
+
+
+def _settings(report: Report) -> tuple[bytes, ...]:
+    """Return the attributes of a report control block that the SCL file sets, as :data:`_SETTINGS` names them."""
+    times = report.buffer_time, report.integrity_period
+    return _encoded_settings(report.revision, report.options, times, report.triggers)
 
 
 def _reversed(bits: int, width: int) -> int:

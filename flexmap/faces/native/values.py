@@ -103,6 +103,8 @@ class Values:
         self._on_change = on_change
         self._rows: dict[tuple[str, bool], _Row] = {}
         """By meter, and whether the sample is of its channel."""
+        self._places: dict[tuple[int, Reference], tuple[_Kind, int, int, int]] = {}
+        """Where the value, ``q`` and ``t`` of a reference stand, by the device's schema."""
         self._last: dict[str, Sample] = {}
         self._identities: dict[tuple[str, str], tuple[Device, int]] = {}
         """Attributes of the name plates, by meter and identity point."""
@@ -130,18 +132,11 @@ class Values:
             yield self._target(meter, point.control, device)
 
     def _target(self, meter: Meter, reference: Reference, device: BuiltDevice) -> _Target:
-        place = cdc.place(reference)
-        path = f"{reference.ln}.{reference.do}"
-        value, q, t = (device.position(f"{path}.{name}") for name in (place.attribute, "q", "t"))
-        found = device.attribute(f"{path}.{place.attribute}")
-        if value is None or q is None or t is None or found is None:
-            raise _missing(meter, f"{path} with {place.attribute}, q and t")
-        kind = _KINDS.get(found.attribute.basic_type)
-        if kind is None:
-            raise _missing(
-                meter, f"{path}.{place.attribute} of a type for values, not {found.attribute.basic_type}"
-            )
-        target = _Target(kind, value, q, t)
+        key = (id(device.device.schema), reference)
+        found = self._places.get(key)
+        if found is None:
+            found = self._places[key] = _place(meter, reference, device)
+        target = _Target(*found)
         target.write(device.device, (None, quality.NEVER_READ), _NEVER, [])
         return target
 
@@ -236,6 +231,20 @@ class _Channel:
         self._target.write(self._device, (alive, quality.GOOD), stamp, changes)
         if changes:
             self._on_change(self._device, changes)
+
+
+def _place(meter: Meter, reference: Reference, device: BuiltDevice) -> tuple[_Kind, int, int, int]:
+    place = cdc.place(reference)
+    path = f"{reference.ln}.{reference.do}"
+    value, q, t = (device.position(f"{path}.{name}") for name in (place.attribute, "q", "t"))
+    found = device.attribute(f"{path}.{place.attribute}")
+    if value is None or q is None or t is None or found is None:
+        raise _missing(meter, f"{path} with {place.attribute}, q and t")
+    kind = _KINDS.get(found.attribute.basic_type)
+    if kind is None:
+        basic_type = found.attribute.basic_type
+        raise _missing(meter, f"{path}.{place.attribute} of a type for values, not {basic_type}")
+    return kind, value, q, t
 
 
 def _attribute_path(reference: Reference) -> str:
