@@ -1,4 +1,4 @@
-"""MMS connections on Twisted: replies go out by one ``send`` where the socket takes them at once."""
+"""MMS connections on Twisted."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class MmsTalk(TcpTalk):
         reply = mms.receive(data)
         if reply:
             self.answered = self.reactor.seconds()
-            self._write(reply)
+            self.write(reply)
         if mms.ended:
             self._socket.loseConnection()
         elif mms.backlog:
@@ -91,18 +91,7 @@ class MmsTalk(TcpTalk):
             if self._unsent > MOST_UNSENT:
                 self.abort(f"{self._unsent} octets left unread", warn=True)
                 return
-        self._write(octets)
-
-    def _write(self, octets: bytes) -> None:
-        transport = cast("Any", self._socket)
-        # Most replies fit the socket's own buffer: no turn of the reactor, no copy.
-        if not transport.dataBuffer and not transport._tempDataBuffer:  # noqa: SLF001 (no public way to ask)
-            sent = transport.writeSomeData(octets)
-            if sent == len(octets):
-                return
-            if isinstance(sent, int):
-                octets = octets[sent:]
-        transport.write(octets)
+        self.write(octets)
 
     def resumeProducing(self) -> None:
         """Read on: the peer has taken what was written."""
