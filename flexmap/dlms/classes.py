@@ -124,22 +124,32 @@ def profile_generic(
     entries: int,
     read: Role = AUTHENTICATED,
     capture: bool = False,
+    changeable: bool = False,
 ) -> ObjectDefinition:
     """Return a Profile generic (class 7), oldest row first. Slots: 2 buffer (a RowSource), 7 entries_in_use.
 
     ``capture_period`` in seconds, 0 for an event log; ``entries`` the most rows kept. Sort method FIFO, so without
-    a sort object. Method, by choice: 2 capture.
+    a sort object. Method, by choice: 2 capture. One that is changeable has 3 capture_objects, 4 capture_period and
+    8 profile_entries in slots too, the first two to be written, and methods 1 reset and 2 capture.
     """
+    change = Role.MANAGEMENT if changeable else Role.NOBODY
+    fixed = {
+        3: capture_objects(columns),
+        4: axdr.encode("double-long-unsigned", capture_period),
+        8: axdr.encode("double-long-unsigned", entries),
+    }
+    values = {index: None if changeable else each for index, each in fixed.items()}
+    methods = (Method(1), Method(2)) if changeable else (Method(2),) if capture else ()
     attributes = (
         Attribute(2, read, selectors=(BY_RANGE, BY_ENTRY)),
-        Attribute(3, read, value=capture_objects(columns)),
-        Attribute(4, read, value=axdr.encode("double-long-unsigned", capture_period)),
+        Attribute(3, read, change, value=values[3]),
+        Attribute(4, read, change, value=values[4]),
         Attribute(5, read, value=axdr.encode("enum", 1)),
         Attribute(6, read, value=CaptureObject(0, bytes(6), 0).encode()),
         Attribute(7, read),
-        Attribute(8, read, value=axdr.encode("double-long-unsigned", entries)),
+        Attribute(8, read, value=values[8]),
     )
-    return ObjectDefinition(PROFILE_GENERIC, 1, logical_name, attributes, (Method(2),) if capture else ())
+    return ObjectDefinition(PROFILE_GENERIC, 1, logical_name, attributes, methods)
 
 
 def clock(

@@ -116,6 +116,14 @@ def _capture_object(value: Value) -> CaptureObject:
     raise AxdrError("capture object expected")
 
 
+def decode_capture_objects(octets: bytes) -> tuple[CaptureObject, ...]:
+    """Return the columns that an encoded capture_objects names; raises AxdrError."""
+    value = axdr.decode(octets)
+    if not isinstance(value, list):
+        raise AxdrError("array of capture objects expected")
+    return tuple(_capture_object(each) for each in value)
+
+
 def decode(selector: int, parameters: bytes) -> Selection:
     """Return the selection that an access selector and its parameters describe; raises AxdrError."""
     value = axdr.decode(parameters)

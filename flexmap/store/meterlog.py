@@ -31,7 +31,6 @@ class MeterLog:
         self.profile_points = tuple(name for name in settings.profile_points if name in meter_type.index)
         self.columns = tuple(meter_type.index[name] for name in self.profile_points)
         self.layout = 0
-        self.profile_layout = 0
         self.open: dict[int, dict[int, Sample]] = {}
         """Samples by slot and second that are not in the file."""
         self.newest: Sample | None = None
@@ -41,10 +40,10 @@ class MeterLog:
         """Rises when a row of load profile 1 is written."""
         self.resuming = False
         """Whether the next sample in order ends the gap since the last run."""
-        self.periods = tuple(
+        self.periods = [
             PeriodLog(profile, period, settings.sample_interval, self.columns)
             for profile, period in settings.periods.items()
-        )
+        ]
 
     def slot(self, second: int) -> int:
         """Return the slot that a second belongs to."""

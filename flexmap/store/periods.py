@@ -11,10 +11,16 @@ from flexmap.store.profile import Capture, LoadProfile, period_end
 class PeriodLog:
     """Captures the samples of one profile, period by period."""
 
-    def __init__(self, profile: LoadProfile, period: int, sample_interval: int, columns: Sequence[int]) -> None:
+    def __init__(
+        self, profile: LoadProfile, period: int, sample_interval: int, columns: Sequence[int], since: int = 0
+    ) -> None:
+        """``columns``: places in samples of what is captured; ``since``: only periods that end later have rows."""
         self.profile = profile
         self.period = period
         """Seconds."""
+        self.since = since
+        self.layout = 0
+        """Number of the list of points that is captured."""
         self.ended: list[Capture] = []
         """Complete periods whose rows are not in the file."""
         self.dirty: set[int] = set()
@@ -28,11 +34,13 @@ class PeriodLog:
         capture = self._capture
         if capture is None or second > capture.end:
             if capture is not None:
-                self.dirty.add(capture.end)
+                self.touch(capture.end)
             capture = self._capture = Capture(period_end(second, self.period), self._columns)
         capture.add(sample)
         if second == capture.end:
             self._capture = None
+            if second <= self.since:
+                return
             if self.complete(capture) and second not in self.dirty:
                 self.ended.append(capture)
             else:
@@ -40,7 +48,9 @@ class PeriodLog:
 
     def touch(self, second: int) -> None:
         """Note that the period of a second must be made from the stored samples."""
-        self.dirty.add(period_end(second, self.period))
+        end = period_end(second, self.period)
+        if end > self.since:
+            self.dirty.add(end)
 
     def due(self, newest: Sample | None) -> list[int]:
         """Return the dirty periods that have ended, newest first: what is asked for most."""

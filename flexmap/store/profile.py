@@ -34,6 +34,10 @@ class LoadProfile(enum.StrEnum):
     """Load profile 2, minutes."""
     BILLING = "billing"
     """Ends of billing periods: a row when one is asked for."""
+    CAPTURED = "captured"
+    """Load profile 1 as a head-end has changed it; FIRST goes on beside it."""
+    CAPTURED_2 = "captured_2"
+    """Load profile 2 as a head-end has changed it."""
 
 
 class ProfileRow(msgspec.Struct, frozen=True, array_like=True):

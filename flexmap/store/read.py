@@ -90,6 +90,11 @@ class Reader:
         newest = self._database.execute(f"SELECT max(time) FROM {profile} WHERE meter = ?", (log.row,)).fetchone()
         return None if row[0] is None else (row[0], newest[0])
 
+    def profile_newest(self, log: MeterLog, profile: LoadProfile) -> ProfileRow | None:
+        """Return the newest row, None if there is none."""
+        span = self.profile_span(log, profile)
+        return None if span is None else next(self.profile_rows(log, profile, span[1], span[1]), None)
+
     def profile_before(self, log: MeterLog, profile: LoadProfile, time: int) -> int | None:
         """Return the time of the last row before a time; None if there is none."""
         (found,) = self._database.execute(

@@ -12,7 +12,7 @@ from typing import IO
 
 from flexmap.model import ConfigurationError
 
-VERSION = 3
+VERSION = 4
 """``PRAGMA user_version``: version of the tables below."""
 APPLICATION = 0x464C_584D
 """``PRAGMA application_id``: ``FLXM``."""
@@ -61,7 +61,24 @@ CREATE TABLE billing (
   layout INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, time)
 ) WITHOUT ROWID;
 """
-_STEPS = (_TABLES, _TABLES_2, _TABLES_3)
+_TABLES_4 = """
+-- Load profiles that head-ends have changed: what is captured, how often (s), from when on (s); the capture
+-- objects as DLMS has them.
+CREATE TABLE capture (
+  meter INTEGER NOT NULL, profile TEXT NOT NULL, period INTEGER NOT NULL, since INTEGER NOT NULL,
+  layout INTEGER NOT NULL, objects BLOB NOT NULL, PRIMARY KEY (meter, profile)
+) WITHOUT ROWID;
+-- Their rows, as load profile 1.
+CREATE TABLE captured (
+  meter INTEGER NOT NULL, time INTEGER NOT NULL, status INTEGER NOT NULL, clock_status INTEGER NOT NULL,
+  layout INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, time)
+) WITHOUT ROWID;
+CREATE TABLE captured_2 (
+  meter INTEGER NOT NULL, time INTEGER NOT NULL, status INTEGER NOT NULL, clock_status INTEGER NOT NULL,
+  layout INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, time)
+) WITHOUT ROWID;
+"""
+_STEPS = (_TABLES, _TABLES_2, _TABLES_3, _TABLES_4)
 """What makes version n + 1 of version n."""
 
 

@@ -42,4 +42,6 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
             LoadProfile.FIRST: self.profile_days,
             LoadProfile.SECOND: self.profile_2_days,
             LoadProfile.BILLING: 0.0,
+            LoadProfile.CAPTURED: self.profile_days,
+            LoadProfile.CAPTURED_2: self.profile_2_days,
         }

@@ -31,6 +31,7 @@ from flexmap.model import (
 )
 from flexmap.store import retention
 from flexmap.store.billing import BillingRows
+from flexmap.store.captures import Captures
 from flexmap.store.counters import Counters
 from flexmap.store.daily import DailyRows
 from flexmap.store.meterlog import MeterLog
@@ -80,6 +81,7 @@ class Store:
         self._writer = Writer(self._file, self._reader, self._logs, self.samples)
         self.counters = Counters(self._file)
         self.resets = Resets(self._database, self._logs)
+        self.captures = Captures(self._file, self._reader, self._logs, self.settings)
         try:
             self._begin(site)
         except sqlite3.DatabaseError as error:
@@ -192,15 +194,28 @@ class Store:
         start: int | None = None,
         end: int | None = None,
         profile: LoadProfile = LoadProfile.FIRST,
+        names: Sequence[str] | None = None,
     ) -> Iterator[ProfileRow]:
-        """Iterate over profile rows with start ≤ time ≤ end (ms), oldest first, a page at a time."""
-        return self._reader.profile_rows(self._written(meter), profile, start, end)
+        """Iterate over profile rows with start ≤ time ≤ end (ms), oldest first, a page at a time.
+
+        Values are in the order of ``names``, else of ``profile_points``.
+        """
+        return self._reader.profile_rows(self._written(meter), profile, start, end, names=names)
 
     def profile_entries(
-        self, meter: str, first: int, last: int, profile: LoadProfile = LoadProfile.FIRST
+        self,
+        meter: str,
+        first: int,
+        last: int,
+        profile: LoadProfile = LoadProfile.FIRST,
+        names: Sequence[str] | None = None,
     ) -> Iterator[ProfileRow]:
         """Iterate over profile rows by number: from 1, the oldest, to ``last`` with it; 0 is the newest."""
-        return self._reader.profile_entries(self._written(meter), profile, first, last)
+        return self._reader.profile_entries(self._written(meter), profile, first, last, names)
+
+    def profile_newest(self, meter: str, profile: LoadProfile = LoadProfile.FIRST) -> ProfileRow | None:
+        """Return the newest profile row."""
+        return self._reader.profile_newest(self._written(meter), profile)
 
     def profile_before(self, meter: str, time: int) -> int | None:
         """Return the time (ms) of the last row of load profile 1 before a time."""
@@ -255,11 +270,13 @@ class Store:
                 (number,) = self._database.execute("SELECT id FROM meter WHERE name = ?", (meter.id,)).fetchone()
                 log = self._logs[meter.id] = MeterLog(meter.id, number, site.type_of(meter), self.settings)
                 log.layout = self._reader.layouts.number(log.points)
-                log.profile_layout = self._reader.layouts.number(log.profile_points)
+                for period in log.periods:
+                    period.layout = self._reader.layouts.number(log.profile_points)
             # Last, so that the numbers of meters are the same with and without it.
             self._database.execute("INSERT OR IGNORE INTO meter (name) VALUES (?)", (GATEWAY,))
             (number,) = self._database.execute("SELECT id FROM meter WHERE name = ?", (GATEWAY,)).fetchone()
             self._logs[GATEWAY] = MeterLog(GATEWAY, number, _NO_METER, self.settings)
+        self.captures.resume()
         for log in self._logs.values():
             newest = self._reader.newest(log)
             if newest is not None:
@@ -284,7 +301,7 @@ class Store:
             rows = self._reader.profile_times(log, each.profile, oldest * 1000)
             step = each.period
             ends = range(period_end(oldest, step), period_end(newest // 1000, step) + 1, step)
-            each.dirty.update(end for end in ends if end * 1000 not in rows)
+            each.dirty.update(end for end in ends if end > each.since and end * 1000 not in rows)
 
     def _note_gap(self, log: MeterLog, sample: Sample) -> None:
         """Record what is missing between the last run's newest sample and this run's first one."""

@@ -187,7 +187,7 @@ class Writer:
                     row.time,
                     row.status,
                     row.clock_status,
-                    log.profile_layout,
+                    period.layout,
                     msgspec.msgpack.encode(row.values),
                 ),
             )

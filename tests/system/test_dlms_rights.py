@@ -14,7 +14,7 @@ CLIENTS = {
 }
 DEVICES = {"management": 1, "three-phase": 1000, "single-phase": 1001}
 TEMPORARY_FAILURE, DENIED, TYPE_UNMATCHED, OTHER_REASON = 2, 3, 12, 250
-STRICT = {("act", 8), ("set", 8), ("act", 9), ("act", 15), ("act", 64), ("set", 22)}
+STRICT = {("set", 7), ("act", 8), ("set", 8), ("act", 9), ("act", 15), ("act", 64), ("set", 22)}
 MAXIMA = ("1.0.1.6.0.255", "1.0.2.6.0.255")
 OBJECT_LIST = (15, "0.0.40.0.0.255", 2)
 REPLY_TO_HLS = ("act", 15, "0.0.40.0.0.255", 1)
@@ -91,8 +91,11 @@ def test_rights_are_as_listed(demo, client, device):
     kinds = [kind for (kind, *_), right in rights.items() if right]
     assert len(results) > (30 if device == "management" else 200)
     assert kinds.count("get") > (10 if client == "public" else 20)
-    # The breaker's methods, those of the clock, resets of four demands, capture and script of the billing;
+    # The breaker's methods, those of the clock, reset and capture of two profiles, resets of four demands, capture
+    # and script of the billing;
     # of the security: change_HLS_secret and those of the security setups.
     setups = 3 if device == "management" else 1
-    expected = (2 + 6 + 4 + 2 if device != "management" else 0) + 1 + 8 * setups if client == "management" else 0
+    expected = (
+        (2 + 6 + 4 + 4 + 2 if device != "management" else 0) + 1 + 8 * setups if client == "management" else 0
+    )
     assert kinds.count("act") - (client != "public") == expected

@@ -13,10 +13,10 @@ from flexmap.dlms.scripts import EXECUTION_TIME, SCRIPT_TABLE, SINGLE_ACTION_SCH
 from flexmap.dlms.selection import EntrySelection
 from flexmap.faces.dlms.billing import billing_objects
 from flexmap.faces.dlms.billing_definitions import BILLING_LN, SCHEDULE_LN, SCRIPTS_LN
-from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.demand import demand_objects
 from flexmap.faces.dlms.device import MeterDevice
 from flexmap.faces.dlms.objects import MeterObjects
+from flexmap.faces.dlms.profiles import make_buffers
 from flexmap.mapping.table import load_builtin
 from flexmap.mapping.zone import Zone
 from flexmap.model import Event, EventCode, EventLog, Meter, Sample, Site

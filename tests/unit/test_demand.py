@@ -9,10 +9,10 @@ import pytest
 from flexmap.dlms import axdr, classes, cosem_time
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.profile import ClientProfile, Role
-from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.demand import demand_objects
 from flexmap.faces.dlms.device import MeterDevice
 from flexmap.faces.dlms.objects import MeterObjects
+from flexmap.faces.dlms.profiles import make_buffers
 from flexmap.mapping.table import load, load_builtin
 from flexmap.mapping.zone import Zone
 from flexmap.model import ConfigurationError, Event, EventCode, EventLog, Meter, Sample, Site

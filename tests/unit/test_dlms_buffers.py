@@ -5,8 +5,8 @@ import pytest
 from flexmap.dlms import classes, cosem_time
 from flexmap.dlms.objects import SelectionError
 from flexmap.dlms.selection import CaptureObject, EntrySelection, RangeSelection
-from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.objects import CLOCK_COLUMN, PROFILE_LN, MeterObjects
+from flexmap.faces.dlms.profiles import make_buffers
 from flexmap.mapping.table import load_builtin
 from flexmap.model import Meter, Site, obis
 from flexmap.store import Store
@@ -27,7 +27,7 @@ def store(tmp_path):
     log = made._logs[METER.id]
     made._database.executemany(
         "INSERT INTO profile VALUES (?, ?, 0, 0, ?, X'9401020304')",
-        ((log.row, (START + number * PERIOD) * 1000, log.profile_layout) for number in range(ROWS)),
+        ((log.row, (START + number * PERIOD) * 1000, log.periods[0].layout) for number in range(ROWS)),
     )
     yield made
     made.close()

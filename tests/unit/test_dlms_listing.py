@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from flexmap.cli.main import cli
 from flexmap.dlms import axdr
 from flexmap.dlms.profile import Role
-from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.demand import demand_objects
 from flexmap.faces.dlms.device import MeterDevice, management_device
 from flexmap.faces.dlms.listing import access_text, listing
 from flexmap.faces.dlms.objects import MeterObjects
+from flexmap.faces.dlms.profiles import make_buffers
 from flexmap.gateway import secrets
 from flexmap.gateway.demo import SECRETS, DemoOptions, write_config
 from flexmap.mapping.table import load_products

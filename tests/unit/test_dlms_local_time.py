@@ -9,9 +9,9 @@ import pytest
 from flexmap.dlms import axdr, classes, cosem_time
 from flexmap.dlms.apdu import DataAccessResult
 from flexmap.dlms.selection import EntrySelection, RangeSelection
-from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.device import MeterDevice, management_device
 from flexmap.faces.dlms.objects import CLOCK_COLUMN, DAILY, PROFILE, PROFILE_2, MeterObjects
+from flexmap.faces.dlms.profiles import make_buffers
 from flexmap.mapping.table import load_builtin
 from flexmap.mapping.zone import UTC, Zone
 from flexmap.model import Event, EventCode, EventLog, Meter, Sample, Site

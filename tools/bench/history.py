@@ -22,8 +22,8 @@ import msgspec
 
 from flexmap.dlms.objects import RowSource
 from flexmap.dlms.selection import RangeSelection
-from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.objects import CLOCK_COLUMN, DAILY, PROFILE_LN, MeterObjects
+from flexmap.faces.dlms.profiles import make_buffers
 from flexmap.mapping.table import load_builtin
 from flexmap.mapping.zone import Zone
 from flexmap.model import Meter, MeterType, Site

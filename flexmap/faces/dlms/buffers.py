@@ -14,31 +14,13 @@ from flexmap.dlms.selection import CaptureObject, EntrySelection, RangeSelection
 from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.faces.dlms.objects import (
     CLOCK_COLUMN,
-    DAILY,
-    METER_LOGS,
-    PROFILE,
-    PROFILES,
-    MeterObjects,
-    ProfileObject,
     event_columns,
-    event_log_name,
-    profile_columns,
 )
-from flexmap.model import Event, EventLog, LocalError, Meter, Value
-from flexmap.store import AmrStatus, LoadProfile, ProfileRow, Store
+from flexmap.model import Event, EventLog, LocalError, Value
+from flexmap.store import Store
 
 Row = TypeVar("Row")
 _UNSIGNED = axdr.encoder("unsigned")
-
-
-def make_buffers(store: Store, meter: Meter, objects: MeterObjects) -> dict[bytes, RowSource]:
-    """Return the buffers of a meter's load profile and event logs, by logical name."""
-    buffers: dict[bytes, RowSource] = {
-        profile.logical_name: _Profile(profile, store, meter.id, objects) for profile in PROFILES
-    }
-    for event_log in METER_LOGS:
-        buffers[event_log_name(event_log)] = event_rows(store, meter.id, event_log, objects.local)
-    return buffers
 
 
 class Buffer(Generic[Row]):
@@ -101,48 +83,6 @@ class Buffer(Generic[Row]):
             ):
                 return position
         raise SelectionError("a column that is not captured")
-
-
-class _Profile(Buffer[ProfileRow]):
-    """The buffer of one of the PROFILES."""
-
-    def __init__(self, profile: ProfileObject, store: Store, meter: str, objects: MeterObjects) -> None:
-        self._encoders = objects.profile_encoders
-        columns = profile_columns(profile, objects.captured)
-        if profile is DAILY:
-            super().__init__(
-                columns,
-                self._cells,
-                lambda start, end: store.daily(meter).count(start, end),
-                lambda start, end: store.daily(meter).rows(start, end),
-                lambda first, last: store.daily(meter).entries(first, last),
-                local=objects.local,
-            )
-            return
-        which = LoadProfile.FIRST if profile is PROFILE else LoadProfile.SECOND
-        super().__init__(
-            columns,
-            self._cells,
-            lambda start, end: store.profile_count(meter, start, end, which),
-            lambda start, end: store.profile_rows(meter, start, end, which),
-            lambda first, last: store.profile_entries(meter, first, last, which),
-            local=objects.local,
-        )
-
-    def _cells(self, row: ProfileRow) -> list[bytes]:
-        return [
-            self._local.value(row.time, row.clock_status),
-            _UNSIGNED(self._status(row)),
-            *(cell(encoder, value) for encoder, value in zip(self._encoders, row.values, strict=True)),
-        ]
-
-    def _status(self, row: ProfileRow) -> int:
-        """Return the status with daylight saving as the zone has it; in UTC as the meter had it."""
-        zone = self._local.zone
-        if zone.is_utc:
-            return row.status
-        daylight = AmrStatus.DAYLIGHT_SAVING if zone.daylight(row.time // 1000) else 0
-        return row.status & ~AmrStatus.DAYLIGHT_SAVING | daylight
 
 
 def cell(encoder: Callable[[Value], bytes], value: Value) -> bytes:

@@ -27,6 +27,7 @@ from flexmap.faces.dlms.objects import (
     event_code_name,
 )
 from flexmap.faces.dlms.ports import PortObject
+from flexmap.faces.dlms.profiles import LoadProfileObject
 from flexmap.faces.dlms.security_log import security_log_objects
 from flexmap.faces.dlms.status import status_value
 from flexmap.faces.interface import OnCommand
@@ -76,7 +77,10 @@ class MeterDevice(LogicalDevice):
             self.values[slot] = axdr.encode("unsigned", 0)
         for profile in PROFILES:
             slot = self.schema.slot(classes.DATA, profile.status_name, 2)
-            self.values[slot] = partial(_last_status, buffers[profile.logical_name])
+            rows = buffers[profile.logical_name]
+            told = rows.last_status if isinstance(rows, LoadProfileObject) else partial(_last_status, rows)
+            self.values[slot] = told
+        self.serve(rows for rows in buffers.values() if isinstance(rows, LoadProfileObject))
         for place, shown in objects.local.slots(self.schema, lambda: self._last.time):
             self.values[place] = shown
 

@@ -19,7 +19,6 @@ from flexmap.dlms.push_setup import push_setup
 from flexmap.dlms.server import Server
 from flexmap.dlms.setup import Forgetful, Keystore
 from flexmap.faces.dlms.billing import billing_objects
-from flexmap.faces.dlms.buffers import make_buffers
 from flexmap.faces.dlms.clock import MeterClock
 from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.faces.dlms.demand import demand_objects
@@ -29,6 +28,7 @@ from flexmap.faces.dlms.live import LiveObject
 from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.faces.dlms.objects import PROFILE, MeterObjects
 from flexmap.faces.dlms.ports import Ports, PortSettings
+from flexmap.faces.dlms.profiles import make_buffers
 from flexmap.faces.dlms.push import Post
 from flexmap.faces.dlms.pushing import Keeper, PushObject, PushSettings, Way
 from flexmap.faces.dlms.security_log import SecurityLog

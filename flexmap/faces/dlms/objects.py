@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -100,6 +100,8 @@ class MeterObjects:
         self.profile_encoders = tuple(_encoder(point, point.registers[0].part) for point in captured)
         """How the values of a profile row are encoded, in the order of the profile's points."""
         clock = self.local.clock(settable=settable_clock)
+        self.capturable = _capturable(meter_type)
+        """What load profiles can capture beside clock and status."""
         self.schema = Schema([*_definitions(meter_type, association_version, self.captured, clock), *live])
         self.points = tuple(self._slots(point) for point in meter_type.points)
         self.channel = tuple(self._slots(point) for point in meter_type.channel)
@@ -139,6 +141,23 @@ class MeterObjects:
         )
 
 
+class Captured(NamedTuple):
+    """The point behind a column of a load profile, and how its value is encoded."""
+
+    point: str
+    encode: Callable[[Value], bytes]
+
+
+def _capturable(meter_type: MeterType) -> Mapping[CaptureObject, Captured]:
+    return {
+        CaptureObject(register.class_id, obis.parse(register.obis), register.attribute): Captured(
+            point.name, _encoder(point, register.part)
+        )
+        for point in meter_type.points
+        for register in point.registers
+    }
+
+
 def _column(point: Point) -> CaptureObject:
     register = point.registers[0]
     return CaptureObject(register.class_id, obis.parse(register.obis), register.attribute)
@@ -149,9 +168,14 @@ def event_columns(log: EventLog) -> tuple[CaptureObject, ...]:
     return (CLOCK_COLUMN, CaptureObject(classes.DATA, event_code_name(log), 2))
 
 
+def status_column(profile: ProfileObject) -> CaptureObject:
+    """Return the capture object of a profile's status."""
+    return CaptureObject(classes.DATA, profile.status_name, 2)
+
+
 def profile_columns(profile: ProfileObject, captured: Sequence[CaptureObject]) -> tuple[CaptureObject, ...]:
     """Return the capture objects of a profile: clock, its status, registers."""
-    return (CLOCK_COLUMN, CaptureObject(classes.DATA, profile.status_name, 2), *captured)
+    return (CLOCK_COLUMN, status_column(profile), *captured)
 
 
 def _definitions(
@@ -167,7 +191,11 @@ def _definitions(
         found.append(classes.data(profile.status_name))
         found.append(
             classes.profile_generic(
-                profile.logical_name, columns, capture_period=profile.period, entries=profile.entries
+                profile.logical_name,
+                columns,
+                capture_period=profile.period,
+                entries=profile.entries,
+                changeable=profile is not DAILY,
             )
         )
     for log in METER_LOGS:
