@@ -26,6 +26,8 @@ HOLD = 8.0
 """Seconds that a poll waits for an answer."""
 _UNKNOWN, _WITH_INFORMATION, _TOO_LONG, _SEQUENCE = 1, 2, 4, 8
 """Why a frame is rejected: bits w, x, y, z of FRMR."""
+_MOST_OCTETS = 3 + 0xFFFF
+"""Of a request: LLC header and the largest APDU."""
 _RESPONSES = frozenset((int(Command.UA), int(Command.DM), int(Command.FRMR)))
 """Never commands: an echo of our own, or another server's."""
 
@@ -43,6 +45,7 @@ class Link:
         "_notices",
         "_partial",
         "_queue",
+        "_refused",
         "_rejection",
         "_room",
         "_waiting",
@@ -82,6 +85,8 @@ class Link:
         """Information fields of notifications that wait for a poll."""
         self._partial = bytearray()
         self._busy = False
+        self._refused = 0
+        """Octets of the information field that there was no room for: RNR until there is."""
         self._rejection = b""
         self.heard = 0.0
         """When the last frame came, in seconds of the line's clock."""
@@ -138,12 +143,18 @@ class Link:
             return self._reject(control, _SEQUENCE)
         self._busy = False
         if control >> 1 & 7 == self._next:
-            self._next = (self._next + 1) & 7
-            if not self._accept(information, segmented=segmented):
+            in_segments = segmented or bool(self._partial)
+            if in_segments and len(self._partial) + len(information) > _MOST_OCTETS:
                 return self._reject(control, _TOO_LONG)
+            if in_segments and not self._room(len(information)):
+                self._refused = len(information)  # others hold the room: it may come again
+            else:
+                self._refused = 0
+                self._next = (self._next + 1) & 7
+                self._accept(information, segmented=segmented)
         if not control & POLL:
             return b""
-        if not self._queue and not self._partial and self._waiting():
+        if not self._queue and not self._partial and not self._refused and self._waiting():
             self.held_since = self.heard
             return b""
         return self._respond()
@@ -173,20 +184,17 @@ class Link:
             return b""
         return encode(self._addresses, Command.UI | POLL, LLC_RESPONSE + reply)
 
-    def _accept(self, information: bytes, *, segmented: bool) -> bool:
-        """Take the next segment in order; False if the request is too long."""
+    def _accept(self, information: bytes, *, segmented: bool) -> None:
+        """Take the next segment in order."""
         if segmented or self._partial:
-            if not self._room(len(information)):
-                return False
             self._partial += information
             if segmented:
-                return True
+                return
             information = bytes(self._partial)
             self._partial.clear()
         if information[:3] == LLC_COMMAND:
             for each in apdus_of(self._handle(information[3:])):
                 self._enqueue(each)
-        return True
 
     def _enqueue(self, apdu: bytes) -> None:
         octets, size = LLC_RESPONSE + apdu, self.parameters.max_transmit
@@ -214,7 +222,10 @@ class Link:
         """Answer a poll: with a window of I frames, or that the server is ready to receive."""
         queue, ready = self._queue, self._next << 5
         if not queue or self._busy:
-            return self._told() + encode(self._addresses, ready | POLL | Command.RR)
+            if self._refused and self._room(self._refused):
+                self._refused = 0
+            command = Command.RNR if self._refused else Command.RR
+            return self._told() + encode(self._addresses, ready | POLL | command)
         number = self._acknowledged
         if len(queue) == 1:
             self._flight = 1

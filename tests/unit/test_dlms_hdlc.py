@@ -527,11 +527,9 @@ def test_links_and_what_they_hold_are_bounded(clock):
     peers = [associated(line, upper=sap) for sap in range(20, 24)]
     # requests that never end
     for peer in peers[:2]:
-        rejected = False
-        for _ in range(100):
-            answer = peer.information(bytes(128), segmented=True)
-            rejected = rejected or answer[0].control & ~POLL == Command.FRMR
-        assert rejected
+        answers = [peer.information(bytes(128), segmented=True)[0].control & 0x0F for _ in range(100)]
+        assert answers == [Command.RR] * answers.count(Command.RR) + [Command.RNR] * answers.count(Command.RNR)
+        assert Command.RNR in answers
         assert sum(link.held for link in line._links.values()) <= 5000
     # replies that nobody fetches
     device.put(1, NOTE, 2, axdr.octet_string(bytes(400)))
@@ -539,6 +537,35 @@ def test_links_and_what_they_hold_are_bounded(clock):
         replies = [peer.information(hdlc.LLC_COMMAND + get(1, NOTE, 2)) for _ in range(50)]
         assert replies[-1]
     assert sum(link.held for link in line._links.values()) <= 5000 + 50 * 2 * 8
+
+
+def test_the_server_is_not_ready_while_others_hold_its_room(clock):
+    line, device = open_line(clock, max_held=3000)
+    line._server.devices[20] = device
+    greedy, honest = associated(line, upper=20), associated(line)
+    while greedy.information(bytes(128), segmented=True)[0].control & 0x0F == Command.RR:
+        pass
+    octets = hdlc.LLC_COMMAND + b"\xc1\x01\xc1" + b"\0\1" + NOTE + b"\2\0" + axdr.octet_string(bytes(200))
+    pieces = [octets[at : at + 100] for at in range(0, len(octets), 100)]
+    (answer,) = honest.information(pieces[0], segmented=True)
+    assert answer.control == 0x20 | POLL | Command.RNR  # N(R) is still that of the refused frame
+    (answer,) = honest.ready()
+    assert answer.control == 0x20 | POLL | Command.RNR
+    greedy.transceive(Command.DISC | POLL)
+    (answer,) = honest.ready()
+    assert answer.control == 0x20 | POLL | Command.RR
+    honest.sent -= 1
+    for piece in pieces[:-1]:
+        (answer,) = honest.information(piece, segmented=True)
+        assert answer.control & 0x0F == Command.RR
+    assert honest.collect(honest.information(pieces[-1])).hex() == "c501c100"
+
+
+def test_a_request_longer_than_any_is_rejected(clock):
+    line, _ = open_line(clock, max_held=1 << 20)
+    peer = associated(line, asked=Parameters(2030, 2030, 1, 1))
+    answers = [peer.information(bytes(2030), segmented=True)[0].control & ~POLL for _ in range(40)]
+    assert answers.index(Command.FRMR) == 65538 // 2030
 
 
 def test_many_requests_at_once_leave_a_turn_to_others(clock):
