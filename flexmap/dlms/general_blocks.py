@@ -120,6 +120,8 @@ class GeneralTransfer:
         if self._outgoing is not None:
             if block.data:
                 raise GeneralBlockError("a block of a message while the answer is under way")
+            if block.number == self._received + 1:
+                self._received = block.number
             return None, self._resume(block.acknowledged)
         if self._gathered is None:
             raise GeneralBlockError("a block behind the last one")

@@ -18,10 +18,14 @@ from gurux_dlms.enums import (
     InterfaceType,
     Security,
 )
+from gurux_dlms.GXDLMSSettings import GXDLMSSettings
 from gurux_dlms.objects import GXDLMSCaptureObject
 from gurux_dlms.objects.enums import MessageType, SecuritySuite, ServiceType
 from gurux_dlms.secure import GXDLMSSecureClient
 from remote import serve
+
+# Fetching general blocks ends in an AttributeError without it.
+GXDLMSSettings.blockNumber = property(lambda settings: settings.blockIndex)
 
 
 class Session:
@@ -49,8 +53,12 @@ class Session:
         short_names: bool = False,
         more: tuple[str, ...] = (),
         less: tuple[str, ...] = (),
+        window: int = 1,
+        lose: tuple[int, ...] = (),
     ) -> None:
         """Associate.
+
+        ``window``: general blocks that it takes at once; ``lose``: numbers of blocks that get lost once.
 
         ``signing``: own private key and the server's public key, for HLS-ECDSA. ``more``, ``less``: bits of
         conformance to propose beyond Gurux's own, and not to propose, by Gurux's names.
@@ -92,6 +100,8 @@ class Session:
             client.settings.useCustomChallenge = True
             client.settings.ctoSChallenge = os.urandom(32)
         self.client = client
+        self._rest = b""
+        self._lose = set(lose)
         self._udp = udp
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
         self._socket.settimeout(10)
@@ -100,6 +110,7 @@ class Session:
         if client.isAuthenticationRequired:
             reply = self._exchange(client.getApplicationAssociationRequest())
             client.parseApplicationAssociationResponse(reply.data)
+        client.settings.gbtWindowSize = window  # opening sets it back
 
     def _exchange(self, messages: Any) -> Any:
         """Send request frames one after the other, fetch all blocks of the answer."""
@@ -108,12 +119,25 @@ class Session:
             reply.clear()
             self._transceive(message, reply)
             while reply.isMoreData():
-                self._transceive(self.client.receiverReady(reply), reply)
+                if reply.isStreaming():
+                    self._take(reply)
+                else:
+                    self._transceive(self.client.receiverReady(reply), reply)
         return reply
 
     def _transceive(self, octets: bytes, reply: Any) -> None:
         self._socket.sendall(bytes(octets))
-        self.client.getData(self._receive_frame(), reply)
+        self._take(reply)
+
+    def _take(self, reply: Any) -> None:
+        frame = self._receive_frame()
+        number = int.from_bytes(frame[10:12], "big") if frame[8:9] == b"\xe0" else 0
+        if number in self._lose:
+            self._lose.discard(number)
+            if not frame[9] & 0x40:  # none follows: what waits for it would now run out of patience
+                self._transceive(self.client.receiverReady(reply), reply)
+            return
+        self.client.getData(frame, reply)
         if reply.error:
             raise OSError(f"error {int(reply.error)}")
 
@@ -121,13 +145,15 @@ class Session:
         """One frame, whole: Gurux's own reassembly is not what is tested here."""
         if self._udp:
             return self._socket.recv(65535)
-        octets = b""
+        octets = self._rest
         while len(octets) < 8 or len(octets) < 8 + int.from_bytes(octets[6:8], "big"):
             more = self._socket.recv(65535)
             if not more:
                 raise ConnectionError("closed by the server")
             octets += more
-        return octets
+        end = 8 + int.from_bytes(octets[6:8], "big")
+        self._rest = octets[end:]
+        return octets[:end]
 
     def _object(self, class_id: int, name: str) -> Any:
         if not self.client.useLogicalNameReferencing:
@@ -308,6 +334,10 @@ class Session:
         found = notification if notification.isNotify() else reply
         octets, tag = bytes(found.data.array()), bytes((found.command,))
         return GXDLMSTranslator().pduToXml(octets if octets.startswith(tag) else tag + octets)
+
+    def all_lost(self) -> bool:
+        """Tell whether all blocks were lost that should be."""
+        return not self._lose
 
     def conformance(self) -> int:
         """Return the negotiated conformance as Gurux holds it."""

@@ -263,3 +263,33 @@ def test_attribute_0_with_dlms_cosem(ports):
     ) as meter:
         assert meter.get(3, ENERGY, 0)[1:] == [123456, [0, 30]]
         meter.close()
+
+
+GENERAL_BLOCKS = {"more": ("GENERAL_BLOCK_TRANSFER",), "less": ("BLOCK_TRANSFER_WITH_GET_OR_READ",)}
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("window", [1, 5, 40])
+@pytest.mark.parametrize("kind", ["reader", "management"])
+def test_general_blocks_with_gurux(ports, transport, window, kind):
+    where = {"server_sap": SAP, "max_pdu": 512, "udp": transport == "udp", "window": window, **GENERAL_BLOCKS}
+    with gurux_client.connect("127.0.0.1", ports[transport], **where, **settings(kind)) as meter:
+        names = meter.conformance_names()
+        assert "GENERAL_BLOCK_TRANSFER" in names
+        assert "BLOCK_TRANSFER_WITH_GET_OR_READ" not in names
+        for _ in range(2):
+            assert rows_of(meter.get(7, PROFILE, 2)) == expected_rows(0, 1439)
+            assert meter.get(3, ENERGY, 2) == 123456
+        meter.close()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize(("window", "lose"), [(1, (6, 7, 31)), (5, (6, 20, 29))])
+def test_general_blocks_that_are_lost_come_again(ports, transport, window, lose):
+    """Gurux's client acknowledges the last block that it has, and does not see a gap within a window."""
+    lost = {"window": window, "lose": lose}
+    where = {"server_sap": SAP, "max_pdu": 512, "udp": transport == "udp", **lost, **GENERAL_BLOCKS}
+    with gurux_client.connect("127.0.0.1", ports[transport], **where, **settings("reader")) as meter:
+        assert rows_of(meter.get(7, PROFILE, 2)) == expected_rows(0, 1439)
+        assert meter.all_lost()
+        meter.close()

@@ -542,3 +542,15 @@ def test_a_request_of_high_priority_does_not_end_a_long_one():
         assert urgent.hex() == "c401c200" + "060001e240"
         response = meter.transceive(b"\xc0\x02" + NORMAL + response[4:8])
     assert raw == whole_profile(device)
+
+
+def test_acknowledgements_are_acknowledged_too():
+    """A client numbers the blocks without data that it sends; each burst says which of them came last."""
+    meter, _ = opened(max_pdu=300, conformance=GENERAL_ONLY)
+    first = decode(meter.transceive(b"\xc0\x01\xc1" + KEY["profile"] + b"\0"))
+    assert (first.number, first.acknowledged) == (1, 0)
+    for number in range(1, 6):
+        block = decode(meter.transceive(GeneralBlock(True, False, 1, number, number, b"").encode()))
+        assert (block.number, block.acknowledged) == (number + 1, number)
+    again = decode(meter.transceive(GeneralBlock(True, False, 1, 6, 5, b"").encode()))
+    assert (again.number, again.acknowledged) == (6, 6)
