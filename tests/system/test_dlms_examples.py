@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import cosem_client
 import pytest
-from gateway_harness import Gateway, flexmap, free_ports
+from gateway_harness import MANAGER_GAK, MANAGER_GUEK, Gateway, flexmap, free_ports
 
 PAGE = (Path(__file__).parents[2] / "docs" / "connect-head-end.md").read_text()
 EXAMPLES = dict(re.findall(r"## Worked example: ([\w-]+)\n.*?```python\n(.*?)```", PAGE, re.DOTALL))
@@ -23,7 +25,8 @@ def port(tmp_path_factory):
         first.stop()
         config = folder / "demo.toml"
         listener = f'\n[[dlms.listener]]\ntransport = "hdlc-tcp"\nlisten = "127.0.0.1:{hdlc}"\n'
-        config.write_text(config.read_text() + listener)
+        text = config.read_text().replace('name = "reader"\n', 'name = "reader"\nnotify = ["disconnect"]\n')
+        config.write_text(text + listener)
         ports = (first.mms, first.dlms, first.web)
         second = Gateway(folder, "serve", config, command="serve", ports=ports)
         try:
@@ -46,3 +49,30 @@ def test_example(library, port):
     read = flexmap("read", f"{url}/1001/1-0:1.8.0", "--as", "reader", "--config", config).stdout
     assert shown > 0
     assert f"{shown}"[:3] in read
+
+
+def test_example_of_events(port):
+    _, url, _ = port
+    script = EXAMPLES["events"].replace("4059", url.rpartition(":")[2])
+    listener = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert "listening\n" in iter(listener.stdout.readline, "")  # Gurux prints before that
+        keys = (MANAGER_GUEK, MANAGER_GAK)
+        where = {
+            "server_sap": 1001,
+            "client_sap": 1,
+            "keys": keys,
+            "title": b"COSEXMPL",
+            "counter": int(time.time()),
+        }
+        with cosem_client.connect("127.0.0.1", int(url.rpartition(":")[2]), **where) as manager:
+            manager.action(70, "0.0.96.3.10.255", 1)
+            told, _ = listener.communicate(timeout=60)
+            manager.action(70, "0.0.96.3.10.255", 2)
+        assert 'InstanceId Value="0000600B02FF"' in told
+        assert 'UInt8 Value="3E"' in told
+        assert listener.returncode == 0
+    finally:
+        listener.kill()
+        listener.wait()
+        listener.stdout.close()
