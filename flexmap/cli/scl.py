@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from flexmap.cli import output
-from flexmap.cli.scl_project import merge, parse_address, sed
+from flexmap.cli.scl_project import diff, merge, parse_address, sed
 from flexmap.gateway import config
 from flexmap.gateway.sections import Endpoint
 from flexmap.mapping.table import load_products
@@ -131,5 +131,5 @@ def icd(folder: Path) -> None:
         click.echo(f"{target}: {meter_type.title}")
 
 
-for command in (merge, sed):
+for command in (merge, sed, diff):
     scl.add_command(command)

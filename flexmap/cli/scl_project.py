@@ -1,7 +1,8 @@
-"""`flexmap scl merge` and `sed`: what goes from one project file to another."""
+"""`flexmap scl merge`, `sed` and `diff`: what goes from one file to another, and what changed between two."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -10,8 +11,12 @@ from flexmap.cli import output
 from flexmap.model import ConfigurationError
 from flexmap.scl import document
 from flexmap.scl.communication import MMS_PORT, Address
+from flexmap.scl.diff import Difference
+from flexmap.scl.diff import diff as compare
 from flexmap.scl.exchange import Right, exchange
+from flexmap.scl.impact import raise_revisions
 from flexmap.scl.merge import merge as merge_into
+from flexmap.scl.summary import summarise
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _OUTPUT = click.option("-o", "--output", "target", required=True, metavar="OUT", type=_FILE, help="File to write.")
@@ -83,3 +88,42 @@ def sed(*, project: Path, ieds: tuple[str, ...], right: str, owner: str | None, 
     exchange(given, ieds, Right(right), owner)
     output.write(target, document.unchanged(given.root))
     click.echo(f"{target}: {', '.join(ieds)}, right {right}")
+
+
+@click.command()
+@click.argument("old", metavar="OLD", type=_FILE)
+@click.argument("new", metavar="NEW", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--raise-confrev", is_flag=True, help="Write NEW with confRev raised where it has to rise, to -o.")
+@click.option("-o", "--output", "target", metavar="OUT", type=_FILE, help="File to write with --raise-confrev.")
+def diff(*, old: Path, new: Path, as_json: bool, raise_confrev: bool, target: Path | None) -> None:
+    """Tell what changed from OLD to NEW, and which clients, data sets and control blocks that breaks.
+
+    Exit with 0 if nothing changed, 1 if something did, 2 if a file cannot be read.
+    """
+    if raise_confrev != (target is not None):
+        raise click.UsageError("--raise-confrev and -o go together")
+    before = summarise(document.parse(old))
+    found = compare(before, summarise(document.parse(new)))
+    if target is not None:
+        raised = document.parse(new, everything=True)
+        revisions = raise_revisions(raised, found.impacts)
+        output.write(target, document.unchanged(raised.root))
+        for block, revision in revisions.items():
+            click.echo(f"{target}: confRev of {block} is now {revision}", err=as_json)
+    if as_json:
+        click.echo(output.json(found))
+    else:
+        _print(found)
+    sys.exit(1 if found.changes else 0)
+
+
+def _print(found: Difference) -> None:
+    for change in found.changes:
+        click.echo(f"{change.where}: {change.what}")
+    for impact in found.impacts:
+        click.secho(f"breaks {impact.reference}: {'; '.join(impact.why)}", fg="red")
+        click.echo(f"  concerns {', '.join(impact.concerns) or 'every client that uses it; the files name none'}")
+        if impact.must_rise:
+            click.echo(f"  confRev has to rise: it is {impact.old_revision}, then {impact.new_revision}")
+    click.echo(f"{len(found.changes)} changes, {len(found.impacts)} things broken")
