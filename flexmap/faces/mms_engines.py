@@ -12,19 +12,23 @@ from flexmap.faces.libiec61850 import limits
 from flexmap.faces.libiec61850.engine import LibIec61850Engine
 from flexmap.faces.mms import MmsEngine
 from flexmap.faces.native.engine import NativeEngine
+from flexmap.mms.report_buffer import EntryStore
 from flexmap.model import ConfigurationError, Site
 
-_Engine = tuple[Callable[[], MmsEngine], Callable[[Site], None]]
+_Engine = tuple[Callable[[EntryStore | None], MmsEngine], Callable[[Site], None]]
 _ENGINES: dict[str, _Engine] = {
-    LibIec61850Engine.NAME: (LibIec61850Engine, limits.check_limits),
-    NativeEngine.NAME: (NativeEngine, lambda _site: None),
+    LibIec61850Engine.NAME: (lambda _store: LibIec61850Engine(), limits.check_limits),
+    NativeEngine.NAME: (lambda store: NativeEngine(store=store), lambda _site: None),
 }
 
 
-def engine(name: str) -> MmsEngine:
-    """Return a new engine; raises ConfigurationError if there is none of that name."""
+def engine(name: str, store: EntryStore | None = None) -> MmsEngine:
+    """Return a new engine; raises ConfigurationError if there is none of that name.
+
+    ``store`` keeps buffered reports, where the engine can make use of it.
+    """
     _check_name(name)
-    return _ENGINES[name][0]()
+    return _ENGINES[name][0](store)
 
 
 def check_limits(name: str, site: Site) -> None:

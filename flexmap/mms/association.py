@@ -71,6 +71,11 @@ class Association:
         self._outstanding: dict[bytes, list[Pending]] = {}
         self._current = b""
 
+    @property
+    def address(self) -> str:
+        """The client's address without its port."""
+        return self.peer.rpartition(":")[0]
+
     def send(self, pdu: bytes) -> None:
         """Send a PDU that is no answer: a report, a command termination."""
         if self.open:

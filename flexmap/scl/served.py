@@ -30,6 +30,14 @@ _OPTIONS = {
     "configRef": 128,
 }
 _SETTINGS = {"rptID": 1, "bufTime": 2, "datSet": 4, "trgOps": 8, "optFields": 16, "intgPd": 32}
+_SETTABLE = {
+    "rptID": "RptID",
+    "bufTime": "BufTm",
+    "datSet": "DatSet",
+    "trgOps": "TrgOps",
+    "optFields": "OptFlds",
+    "intgPd": "IntgPd",
+}
 _TRUE = {"true", "1"}
 
 
@@ -114,6 +122,15 @@ class Ied(msgspec.Struct, frozen=True, kw_only=True):
     """Buffered report control blocks have the attribute ResvTms."""
     owner: bool
     """Report control blocks have the attribute Owner."""
+
+    @property
+    def settable_report_fields(self) -> frozenset[str]:
+        """Attributes of report control blocks that clients may set."""
+        return frozenset(
+            attribute
+            for setting, attribute in _SETTABLE.items()
+            if self.dynamic_report_settings & _SETTINGS[setting]
+        )
 
 
 def parse(scl: bytes, ied: str) -> Ied:

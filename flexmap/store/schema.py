@@ -12,7 +12,7 @@ from typing import IO
 
 from flexmap.model import ConfigurationError
 
-VERSION = 4
+VERSION = 5
 """``PRAGMA user_version``: version of the tables below."""
 APPLICATION = 0x464C_584D
 """``PRAGMA application_id``: ``FLXM``."""
@@ -78,7 +78,14 @@ CREATE TABLE captured_2 (
   layout INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, time)
 ) WITHOUT ROWID;
 """
-_STEPS = (_TABLES, _TABLES_2, _TABLES_3, _TABLES_4)
+_TABLES_5 = """
+-- Buffered report control blocks: settings and entries as flexmap.mms.report_buffer has them, in msgpack.
+CREATE TABLE report_block (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, data BLOB NOT NULL);
+CREATE TABLE report_entry (
+  block INTEGER NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (block, number)
+) WITHOUT ROWID;
+"""
+_STEPS = (_TABLES, _TABLES_2, _TABLES_3, _TABLES_4, _TABLES_5)
 """What makes version n + 1 of version n."""
 
 

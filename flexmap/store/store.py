@@ -37,6 +37,7 @@ from flexmap.store.daily import DailyRows
 from flexmap.store.meterlog import MeterLog
 from flexmap.store.profile import LoadProfile, ProfileRow, period_end
 from flexmap.store.read import Reader
+from flexmap.store.reports import ReportEntries
 from flexmap.store.resets import Resets
 from flexmap.store.schema import File, damaged
 from flexmap.store.settings import StoreSettings
@@ -82,6 +83,7 @@ class Store:
         self.counters = Counters(self._file)
         self.resets = Resets(self._database, self._logs)
         self.captures = Captures(self._file, self._reader, self._logs, self.settings)
+        self.reports = ReportEntries(self._file)
         try:
             self._begin(site)
         except sqlite3.DatabaseError as error:

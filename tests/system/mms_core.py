@@ -16,6 +16,7 @@ from twisted.protocols.basic import LineReceiver
 from flexmap.faces.libiec61850.engine import LibIec61850Engine
 from flexmap.faces.native.engine import NativeEngine
 from flexmap.model import CommandResult, Sample, Site
+from flexmap.store import Store
 
 decode_samples = msgspec.json.Decoder(dict[str, list[Sample]]).decode
 
@@ -61,16 +62,18 @@ class Driver(LineReceiver):
 
 
 def main(name, site_file, cid, port, *limits):
+    """``limits``: command timeout, silence; last the file of a store, if any."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    timeout, silence = limits
+    timeout, silence, *store_file = limits
+    site = msgspec.json.decode(Path(site_file).read_bytes(), type=Site)
     if name == "native":
-        engine = NativeEngine()
+        store = Store(Path(store_file[0]), site).reports if store_file else None
+        engine = NativeEngine(store=store)
     else:
         engine = LibIec61850Engine(command_timeout=float(timeout))
         engine.SILENCE_LIMIT = float(silence)
     driver = Driver(engine)
     stdio.StandardIO(driver)
-    site = msgspec.json.decode(Path(site_file).read_bytes(), type=Site)
     started = engine.start(site, Path(cid).read_bytes(), ("127.0.0.1", int(port)), driver.on_command)
     started.addCallbacks(lambda port: driver.say(port=port), lambda f: driver.say(failed=str(f.value)))
     reactor.run()

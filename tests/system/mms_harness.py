@@ -28,11 +28,13 @@ class Core:
         port=0,
         command_timeout=10.0,
         silence=6.0,
+        store=None,
     ):
         site_file = tmp_path / "site.json"
         site_file.write_bytes(msgspec.json.encode(site))
         self.log = tmp_path / "core.log"
-        arguments = [str(argument) for argument in (engine, site_file, cid, port, command_timeout, silence)]
+        limits = [port, command_timeout, silence, *(() if store is None else (store,))]
+        arguments = [str(argument) for argument in (engine, site_file, cid, *limits)]
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "mms_core.py"), *arguments],
             stdin=subprocess.PIPE,

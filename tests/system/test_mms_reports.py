@@ -13,9 +13,9 @@ POWER = 1
 """Position of MMXN1.Watt in the data set."""
 
 
-@pytest.fixture
-def engine(tmp_path):
-    with core(tmp_path) as running:
+@pytest.fixture(params=["libiec61850", "native"])
+def engine(tmp_path, request):
+    with core(tmp_path, engine=request.param) as running:
         running.update(sample("SM_1"), sample("SM_2"))
         running.wait(lambda status: status["samples"] == 2)
         yield running

@@ -19,9 +19,12 @@ from twisted.python.failure import Failure
 from flexmap.faces.interface import OnCommand
 from flexmap.faces.mms import MmsStatus
 from flexmap.faces.native import model
+from flexmap.faces.native.clock import ReactorClock
 from flexmap.faces.native.listener import MmsFactory
 from flexmap.faces.native.values import Values
 from flexmap.faces.tcp import Gate
+from flexmap.mms.report_buffer import EntryStore
+from flexmap.mms.reports import Reports
 from flexmap.mms.server import Server
 from flexmap.mms.variables import Change, Device
 from flexmap.model import ConfigurationError, Sample, Site
@@ -57,8 +60,12 @@ class NativeEngine:
         max_connections: int = NATIVE.max_clients,
         max_connections_per_address: int = NATIVE.max_clients // 2,
         idle_timeout: float = 0.0,
+        store: EntryStore | None = None,
     ) -> None:
-        """Make an engine; ``idle_timeout`` in seconds, 0: an association may be silent for as long as it likes."""
+        """Make an engine; ``idle_timeout`` in seconds, 0: an association may be silent for as long as it likes.
+
+        ``store`` keeps the entries of buffered reports; without one they end with the process.
+        """
         self._reactor = cast("Any", reactor or global_reactor)
         self._gate = Gate(self._reactor, most=max_connections, most_per_address=max_connections_per_address)
         self._max_connections = max_connections
@@ -67,6 +74,10 @@ class NativeEngine:
         self._listening: Any = None
         self._server: Server | None = None
         self._values: Values | None = None
+        self._reports: Reports | None = None
+        self._store = store
+        self._early: list[Sample] = []
+        """Samples that came before the engine was started."""
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = self._reactor
         self._rate = 0.0
@@ -102,6 +113,15 @@ class NativeEngine:
             built = model.build(ied, time.time_ns() // 1_000_000)
             self._values = Values(site, built, self._changed)
         self._server = Server(built.variables, identity=(ied.vendor, ied.type, ied.revision), on_event=self._told)
+        self._reports = Reports(
+            self._server,
+            ReactorClock(self._reactor),
+            store=self._store,
+            settable=ied.settable_report_fields,
+            on_error=self._not_kept,
+        )
+        told = self._reports.told_times()
+        self._values.begin_after({meter.id: told.get(built.devices[meter.ld].device, 0) for meter in site.meters})
         factory = MmsFactory(self._server, self._reactor, gate=self._gate, idle_timeout=self._idle_timeout)
         host, port = address
         try:
@@ -114,6 +134,8 @@ class NativeEngine:
             ) from None
         self._host, self._port = host, int(self._listening.getHost().port)
         self._ticks.start(_TICK, now=False).addErrback(self._failed)
+        early, self._early = self._early, []
+        self.update(early)
         log.info("MMS on {host}:{port} (native engine)", host=host, port=self._port)
         return self._port
 
@@ -121,6 +143,7 @@ class NativeEngine:
         """Take new samples."""
         values = self._values
         if values is None:
+            self._early += samples
             return
         now = self._reactor.seconds()
         for sample in samples:
@@ -138,6 +161,8 @@ class NativeEngine:
         listening, self._listening = self._listening, None
         stopped = maybeDeferred(listening.stopListening) if listening is not None else maybeDeferred(lambda: None)
         self._gate.close()
+        if self._reports is not None:
+            self._reports.close()
         return stopped.addCallback(lambda _: None)
 
     def _tick(self) -> None:
@@ -152,7 +177,13 @@ class NativeEngine:
         self._counted = (values.points, now)
 
     def _changed(self, device: Device, changes: list[Change]) -> None:
-        """Take note of changed values: what reports and logs are made from."""
+        """Take changed values: what reports are made from."""
+        if self._reports is not None:
+            self._reports.changed(device, changes)
+
+    def _not_kept(self, error: str) -> None:
+        self._error = error
+        log.error("buffered reports are not kept: {error}", error=error)
 
     def _failed(self, failure: Failure) -> None:
         self._error = str(failure.value)

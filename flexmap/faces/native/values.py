@@ -21,6 +21,9 @@ from flexmap.scl.nodes import ROOT_LD
 _CHANNEL_SILENT = 60.0
 """Seconds without any sample after which the gateway's own LCCH1.ChLiv goes false."""
 
+_REPEATED = 600_000
+"""Milliseconds for which a sample may be older than what was told; beyond, the meter's clock was set."""
+
 OnChange = Callable[[Device, list[Change]], None]
 """Told of a device's changed positions, once they all stand in the device."""
 
@@ -108,6 +111,8 @@ class Values:
         self._last: dict[str, Sample] = {}
         self._identities: dict[tuple[str, str], tuple[Device, int]] = {}
         """Attributes of the name plates, by meter and identity point."""
+        self._told: dict[str, int] = {}
+        """Time of the newest values that clients were told of before a restart, by meter."""
         self._index = {meter.id: site.type_of(meter).index for meter in site.meters}
         self.points = 0
         self.samples = 0
@@ -155,6 +160,8 @@ class Values:
         if row is None or not len(row.targets) == len(sample.values) == len(sample.quality):
             self.skipped += 1
             return
+        if self._told and self._is_told(sample):
+            return
         stamp = data.utc_time(sample.time, time_quality(sample.clock_status))
         changes: list[Change] = []
         device = row.device
@@ -169,6 +176,21 @@ class Values:
             self._last[sample.meter] = sample
         self.points += len(row.targets)
         self.samples += 1
+
+    def begin_after(self, told: dict[str, int]) -> None:
+        """Pass over samples older than these times (ms) by meter: clients were told of newer ones already.
+
+        What a source delivers again after a restart, or the store kept from shortly before, would be told twice.
+        """
+        self._told = {meter: time for meter, time in told.items() if time}
+
+    def _is_told(self, sample: Sample) -> bool:
+        told = self._told.get(sample.meter, 0)
+        if told - _REPEATED < sample.time < told:
+            return True
+        if sample.time >= told and not sample.channel:
+            self._told.pop(sample.meter, None)
+        return False
 
     def identify(self, meter: str, point: str, text: str) -> None:
         """Write a new value of an identity point."""
