@@ -14,6 +14,7 @@ from flexmap.cli.firmware import firmware
 from flexmap.cli.g3 import g3
 from flexmap.cli.keys import keys
 from flexmap.cli.map import map_command
+from flexmap.cli.mms import mms
 from flexmap.cli.read import read
 from flexmap.cli.scl import scl
 from flexmap.cli.serve import serve
@@ -27,7 +28,7 @@ def cli() -> None:
     """Meter gateway: one map, two faces, IEC 61850 MMS and DLMS/COSEM."""
 
 
-for command in (demo, serve, concentrator, firmware, read, verify, map_command, dlms, scl, g3, keys):
+for command in (demo, serve, concentrator, firmware, read, verify, map_command, dlms, mms, scl, g3, keys):
     cli.add_command(command)
 
 

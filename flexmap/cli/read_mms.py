@@ -10,6 +10,7 @@ from flexmap.faces.mms_client import MmsClient, Reading
 from flexmap.model import RemoteError, quality
 
 Table = tuple[Sequence[str], list[Sequence[object]]]
+READING_HEAD = ("Reference", "Value", "Unit", "Quality", "Time")
 
 
 def read_mms(target: Target, paths: Sequence[str]) -> Table:
@@ -23,10 +24,11 @@ def read_mms(target: Target, paths: Sequence[str]) -> Table:
         readings = client.read(paths)
     if len(readings) == 1 and readings[0].error:
         raise RemoteError(f"{readings[0].reference}: {readings[0].error}")
-    return ("Reference", "Value", "Unit", "Quality", "Time"), [_row(reading) for reading in readings]
+    return READING_HEAD, [reading_row(reading) for reading in readings]
 
 
-def _row(reading: Reading) -> Sequence[object]:
+def reading_row(reading: Reading) -> Sequence[object]:
+    """Return a reading's cells, below READING_HEAD."""
     if reading.error:
         return (reading.reference, f"error: {reading.error}", "", "", "")
     name = f"{reading.reference}.{reading.attribute}" if reading.attribute else reading.reference

@@ -92,6 +92,27 @@ def _aare(result: int, diagnostic: Diagnostic, user: bytes) -> bytes:
     )
 
 
+def decode_response(apdu: bytes) -> bytes:
+    """Return the user information of an AARE that accepts; raises BerError, naming why another one refuses."""
+    begin, end = ber.expect(apdu, 0, len(apdu), AARE)
+    result, diagnostic, user = -1, 0, b""
+    for tag, start, stop in ber.elements(apdu, begin, end):
+        if tag == 0xA2:
+            first, last = ber.expect(apdu, start, stop, 0x02)
+            result = ber.integer(apdu[first:last])
+        elif tag == 0xA3:
+            _, inner, _ = ber.element(apdu, start, stop)
+            first, last = ber.expect(apdu, inner, stop, 0x02)
+            diagnostic = ber.integer(apdu[first:last])
+        elif tag == 0xBE:
+            user = external(apdu, start, stop)
+    if result:
+        known = diagnostic in Diagnostic.__members__.values()
+        why = Diagnostic(diagnostic).name.lower().replace("_", "-") if known else f"diagnostic {diagnostic}"
+        raise BerError(f"the server refuses the association: {why}")
+    return user
+
+
 def release_response() -> bytes:
     """Return an RLRE: released normally."""
     return ber.tlv(RLRE, b"\x80\x01\x00")

@@ -175,6 +175,37 @@ class Transport:
         self.state = State.CLOSED
 
 
+class CallingTransport(Transport):
+    """The client's side: ``out`` begins with the connection request to a called selector."""
+
+    __slots__ = ()
+
+    def __init__(self, limit: int, *, calling: bytes, called: bytes) -> None:
+        super().__init__(limit)
+        parameters = bytes((_TPDU_SIZE, 1, _LARGEST))
+        for code, value in ((_CALLING, calling), (_CALLED, called)):
+            parameters += bytes((code, len(value))) + value
+        body = bytes((_CR,)) + b"\x00\x00\x00\x01\x00" + parameters
+        self.out = _tpkt(bytes((len(body),)) + body)
+
+    def _tpdu(self, data: bytes, at: int, end: int, units: list[bytes]) -> None:
+        if self.state is not State.IDLE:
+            super()._tpdu(data, at, end, units)
+            return
+        indicator, code = data[at], data[at + 1] & 0xF0
+        if code == _DR:
+            raise TransportError("the server refuses the transport connection: is the selector its own?")
+        if code != _CC or indicator < 6 or at + 1 + indicator > end:
+            raise TransportError(f"TPDU {code:#04x} where a connection confirm is expected")
+        parameters = _parameters(data[at + 1 : at + 1 + indicator], 6)
+        power = parameters.get(_TPDU_SIZE, b"")
+        if power and (len(power) != 1 or not _SMALLEST <= power[0] <= _LARGEST):
+            raise TransportError(f"TPDU size {power.hex()}")
+        size = 1 << power[0] if power else _DEFAULT_SIZE
+        self.negotiated = Negotiated(size, parameters.get(_CALLING, b""), parameters.get(_CALLED, b""))
+        self.state = State.OPEN
+
+
 def _tpkt(tpdu: bytes) -> bytes:
     return b"\x03\x00" + (len(tpdu) + _TPKT).to_bytes(2, "big") + tpdu
 

@@ -105,17 +105,22 @@ def utc_time(milliseconds: int, quality: int) -> bytes:
     return b"\x91\x08" + word.to_bytes(8, "big")
 
 
-_BINARY_TIME_EPOCH_DAYS = 5113
+BINARY_TIME_EPOCH_DAYS = 5113
 """Days from 1970-01-01 to 1984-01-01, which TimeOfDay counts from."""
 
 
 def binary_time(milliseconds: int) -> bytes:
     """Return a TimeOfDay with date (EntryTime): milliseconds since 1970-01-01T00:00:00 UTC; 0 for earlier ones."""
     days, rest = divmod(milliseconds, 86_400_000)
-    days -= _BINARY_TIME_EPOCH_DAYS
+    days -= BINARY_TIME_EPOCH_DAYS
     if not 0 <= days <= 0xFFFF:
         return b"\x8c\x06" + bytes(6)
     return b"\x8c\x06" + rest.to_bytes(4, "big") + days.to_bytes(2, "big")
+
+
+def structure(*components: bytes) -> bytes:
+    """Return a structure of encoded components."""
+    return ber.tlv(STRUCTURE, *components)
 
 
 def failure(error: DataAccessError) -> bytes:

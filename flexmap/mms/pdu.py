@@ -138,9 +138,9 @@ class Initiate(msgspec.Struct, frozen=True):
     nesting: int
 
 
-def decode_initiate(pdu: bytes) -> Initiate:
-    """Return an initiate request; raises BerError. A client that names no PDU size gets ours."""
-    begin, end = ber.expect(pdu, 0, len(pdu), INITIATE_REQUEST)
+def decode_initiate(pdu: bytes, kind: int = INITIATE_REQUEST) -> Initiate:
+    """Return an initiate request, or response; raises BerError. A client that names no PDU size gets ours."""
+    begin, end = ber.expect(pdu, 0, len(pdu), kind)
     numbers = {0x80: 0xFFFFFFFF, 0x81: 1, 0x82: 1, 0x83: 0}
     detail = False
     for tag, start, stop in ber.elements(pdu, begin, end):
@@ -148,7 +148,7 @@ def decode_initiate(pdu: bytes) -> Initiate:
             numbers[tag] = ber.unsigned(pdu[start:stop])
         detail = detail or tag == 0xA4
     if not detail:
-        raise BerError("an initiate request without detail")
+        raise BerError("an initiate PDU without detail")
     return Initiate(numbers[0x80], numbers[0x81], numbers[0x82], numbers[0x83])
 
 
@@ -158,14 +158,24 @@ PARAMETER_CBB = bytes.fromhex("8103") + b"\x05\xf1\x00"
 
 def encode_initiate(negotiated: Initiate, services: bytes) -> bytes:
     """Return the initiate response; ``services`` as :func:`supported` gives them."""
+    return ber.tlv(INITIATE_RESPONSE, _initiate(negotiated, services))
+
+
+def initiate_request(proposed: Initiate, services: bytes) -> bytes:
+    """Return an initiate request; ``services`` as :func:`supported` gives them."""
+    return ber.tlv(INITIATE_REQUEST, _initiate(proposed, services))
+
+
+def _initiate(numbers: Initiate, services: bytes) -> bytes:
     number = ber.integer_octets
-    return ber.tlv(
-        INITIATE_RESPONSE,
-        ber.tlv(0x80, number(negotiated.max_pdu)),
-        ber.tlv(0x81, number(negotiated.calling)),
-        ber.tlv(0x82, number(negotiated.called)),
-        ber.tlv(0x83, number(negotiated.nesting)),
-        ber.tlv(0xA4, b"\x80\x01\x01", PARAMETER_CBB, services),
+    return b"".join(
+        (
+            ber.tlv(0x80, number(numbers.max_pdu)),
+            ber.tlv(0x81, number(numbers.calling)),
+            ber.tlv(0x82, number(numbers.called)),
+            ber.tlv(0x83, number(numbers.nesting)),
+            ber.tlv(0xA4, b"\x80\x01\x01", PARAMETER_CBB, services),
+        )
     )
 
 

@@ -137,3 +137,16 @@ def connect(acse: bytes, *, acse_context: int, mms_context: int, calling: bytes,
     )
     body = ber.tlv(0x81, calling) + ber.tlv(0x82, called) + ber.tlv(0xA4, contexts)
     return ber.tlv(0x31, _NORMAL, ber.tlv(0xA2, body, encode_data(acse_context, acse)))
+
+
+def decode_accept(data: bytes) -> bytes:
+    """Return the ACSE APDU of a connect accept (CPA) or reject (CPR) PDU; raises BerError."""
+    tag, begin, end = ber.element(data, 0, len(data))
+    if tag == 0x31:
+        for inner, start, stop in ber.elements(data, begin, end):
+            if inner == 0xA2:
+                begin, end = start, stop
+    for inner, start, stop in ber.elements(data, begin, end):
+        if inner == 0x61:
+            return pdv(data, start, stop)[1]
+    raise BerError("an answer to the presentation connect without data")

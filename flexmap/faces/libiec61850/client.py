@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ctypes import byref, c_int
 from typing import TypeVar
 
@@ -20,29 +20,25 @@ import msgspec
 
 from flexmap.bus.framer import Framer, encode
 from flexmap.faces.libiec61850 import ctypes_api
-from flexmap.faces.libiec61850.client_data import DATA_ERRORS, Place, data, find_places, node_of
+from flexmap.faces.libiec61850.client_data import DATA_ERRORS, data, node_of
 from flexmap.faces.libiec61850.ctypes_api import Pointer
 from flexmap.faces.mms_client import (
     Answer,
     Browse,
     Connected,
     DataNode,
-    Directory,
     Failure,
     MmsData,
-    NodeDirectory,
-    Reading,
     Readings,
     Request,
 )
-from flexmap.mapping.units import UNITS
+from flexmap.faces.mms_reader import Reader
 from flexmap.model import ConfigurationError, FlexmapError, RemoteError
 
 T = TypeVar("T")
 
 _CONNECTION_LOST = 2
 _TRIES = 5
-_UNITS = {unit.si: unit.symbol for unit in UNITS}
 _CONNECT_TIMEOUT_MS = 5000
 _REQUEST_TIMEOUT_MS = 10000
 _PATIENCE = 8.0
@@ -166,99 +162,9 @@ class Association:
         return result
 
 
-class Client:
-    """Answers requests over one association; types are asked for once."""
-
-    def __init__(self, association: Association) -> None:
-        self._association = association
-        self._nodes: dict[str, list[str]] = {}
-        self._types: dict[tuple[str, str], DataNode] = {}
-
-    def answer(self, request: Request) -> Answer:
-        """Carry out a request."""
-        if isinstance(request, Browse):
-            return Directory({domain: tuple(self._browse(domain)) for domain in self._association.domains})
-        values: dict[tuple[str, str, str], MmsData] = {}
-        readings = [reading for reference in request.references for reading in self._read(reference, values)]
-        return Readings(tuple(readings))
-
-    def _browse(self, domain: str) -> Iterator[NodeDirectory]:
-        for node in self._names(domain):
-            tree = self._type(domain, node)
-            yield NodeDirectory(node, {fc.name: fc.children for fc in tree.children})
-
-    def _names(self, domain: str) -> list[str]:
-        if domain not in self._nodes:
-            self._nodes[domain] = self._association.retry(lambda: self._association.nodes(domain))
-        return self._nodes[domain]
-
-    def _type(self, domain: str, node: str) -> DataNode:
-        key = (domain, node)
-        if key not in self._types:
-            self._types[key] = self._association.retry(lambda: self._association.specification(domain, node))
-        return self._types[key]
-
-    def _read(self, reference: str, values: dict[tuple[str, str, str], MmsData]) -> Iterator[Reading]:
-        try:
-            yield from self._read_known(reference, values)
-        except RemoteError as error:
-            yield Reading(reference=reference, error=str(error))
-
-    def _read_known(self, reference: str, values: dict[tuple[str, str, str], MmsData]) -> Iterator[Reading]:
-        domain, _, rest = reference.partition("/")
-        if domain not in self._association.domains:
-            raise RemoteError(f"no logical device {domain}")
-        name, _, path = rest.partition(".")
-        nodes = [name] if name else self._names(domain)
-        for node in nodes:
-            if node not in self._names(domain):
-                raise RemoteError(f"no logical node {domain}/{node}")
-            places = find_places(self._type(domain, node), path)
-            if not places and path:
-                raise RemoteError(f"no value at {reference}")
-            for place in places:
-                yield self._reading(domain, node, place, values)
-
-    def _reading(
-        self, domain: str, node: str, place: Place, values: dict[tuple[str, str, str], MmsData]
-    ) -> Reading:
-        def part(fc: str, path: tuple[int, ...] | None) -> MmsData:
-            if path is None:
-                return None
-            key = (domain, node, fc)
-            if key not in values:
-                values[key] = self._association.retry(lambda: self._association.read(domain, f"{node}${fc}"))
-            found = values[key]
-            for index in path:
-                if not isinstance(found, list):
-                    return None
-                found = found[index]
-            return found
-
-        stamp = part(place.fc, place.time)
-        milliseconds, time_quality = stamp if isinstance(stamp, list) else (None, None)
-        unit = part("CF", place.unit)
-        return Reading(
-            reference=f"{domain}/{node}.{place.reference}",
-            fc=place.fc,
-            attribute=place.attribute,
-            value=part(place.fc, place.value),
-            type=place.type,
-            quality=_whole(part(place.fc, place.quality)),
-            time=_whole(milliseconds),
-            time_quality=_whole(time_quality),
-            unit=_UNITS.get(unit, f"SIUnit {unit}") if isinstance(unit, int) else "",
-            multiplier=_whole(part("CF", place.multiplier)) or 0,
-            pulse_quantity=_real(part("CF", place.pulse_quantity)),
-        )
-
-
-def _whole(value: MmsData) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _real(value: MmsData) -> float | None:
-    return value if isinstance(value, float) else None
+def answer(reader: Reader, request: Request) -> Answer:
+    """Carry out a request."""
+    return reader.browse() if isinstance(request, Browse) else Readings(tuple(reader.read(request.references)))
 
 
 def _send(output: int, answer: msgspec.Struct) -> None:
@@ -274,12 +180,12 @@ def main() -> None:
     output = os.dup(1)
     os.dup2(2, 1)
     try:
-        client = Client(Association(sys.argv[1], int(sys.argv[2])))
+        reader = Reader(Association(sys.argv[1], int(sys.argv[2])))
         _send(output, Connected())
         framer: Framer[Request] = Framer(Request)
         while octets := os.read(0, 1 << 16):
             for request in framer.feed(octets):
-                _send(output, client.answer(request))
+                _send(output, answer(reader, request))
     except FlexmapError as error:
         _send(output, Failure(str(error), local=isinstance(error, ConfigurationError)))
     except BrokenPipeError:
