@@ -63,6 +63,8 @@ def decode(unit: bytes) -> Spdu:
     begin, end = _sized(unit, 1)
     parameters = _parameters(unit, begin, end)
     data = parameters.get(_USER_DATA) or parameters.get(_EXTENDED_USER_DATA) or b""
+    if kind is Kind.REFUSE:
+        data = parameters.get(_REASON, b"")[1:]  # behind the reason: the called user's own
     return Spdu(kind, data, parameters.get(_CALLING, b""), parameters.get(_CALLED, b""))
 
 
