@@ -10,7 +10,7 @@ import msgspec
 
 from flexmap.model import Command, CommandResult, Sample, Site
 
-VERSION = 3
+VERSION = 4
 
 
 class Frame(msgspec.Struct, frozen=True, tag_field="frame"):

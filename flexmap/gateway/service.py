@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from flexmap.faces.interface import Face
 from flexmap.gateway.metrics import Metrics
 from flexmap.gateway.present import Present
+from flexmap.gateway.rates import ServedRates
 from flexmap.mapping import quality as rules
 from flexmap.model import Command, CommandResult, Event, Sample, Site
 from flexmap.model.firmware import FirmwareReport
@@ -63,6 +64,7 @@ class Gateway:
         self._channels = Present(
             rules.never_read(meter, len(its.channel), channel=True) for meter, its in widths if its.channel
         )
+        self._rates = ServedRates(site, store)
         self.on_firmware: Callable[[FirmwareReport], object] = lambda _report: None
         """Called after the faces with how far a meter's firmware has come."""
         self._age_check = LoopingCall(self._check_age)
@@ -76,7 +78,7 @@ class Gateway:
     def add_face(self, face: Face) -> None:
         """Serve every further sample on the face, and the last one of each meter and channel at once."""
         self._faces.append(face)
-        face.update([*self._present.last.values(), *self._channels.last.values()])
+        face.update([*self._present.last.values(), *self._rates.last.values(), *self._channels.last.values()])
 
     def add_source(self, name: str, source: Source, max_age: float) -> None:
         """Take samples from a source; its values are old after ``max_age`` seconds."""
@@ -93,6 +95,7 @@ class Gateway:
         for sample in samples:
             if sample.meter in self._meters:
                 self._present.resume(sample)
+                self._rates.of([self._present.last[sample.meter]])
 
     def start(self) -> None:
         """Watch the age of values from now on."""
@@ -117,7 +120,7 @@ class Gateway:
             if lost is not None:
                 newest[lost.meter] = lost
         self._store.append(of_meters)
-        self._serve([*newest.values(), *channels.values()])
+        self._serve([*newest.values(), *self._rates.of(newest.values()), *channels.values()])
         self._metrics.accepted.inc(len(of_meters))
         fresh = [sample.time for name, sample in newest.items() if name not in self._present.old]
         if fresh:
@@ -220,7 +223,8 @@ class Gateway:
             more = f" and {len(names) - NAMED} others" if len(names) > NAMED else ""
             self._log.warn("values of {meters} are old", meters=", ".join(names[:NAMED]) + more)
         self._metrics.old.set(len(self._present.old))
-        self._serve([*old, *self._channels.age(now, lambda meter: max(self._limit(meter), CHANNEL_AGE))])
+        channels = self._channels.age(now, lambda meter: max(self._limit(meter), CHANNEL_AGE))
+        self._serve([*old, *self._rates.of(old), *channels])
 
     def _limit(self, meter: str) -> float:
         return self._max_age[self._meters[meter].source]

@@ -43,6 +43,6 @@ def lost(value_quality: int) -> int:
     return value_quality & ~quality.VALIDITY | quality.INVALID | quality.OLD_DATA
 
 
-def never_read(meter: str, width: int, *, channel: bool = False) -> Sample:
+def never_read(meter: str, width: int, *, channel: bool = False, rates: bool = False) -> Sample:
     """Return the sample of a meter that no source has read: every value missing and invalid, time 0."""
-    return Sample(meter, 0, (None,) * width, (quality.NEVER_READ,) * width, channel=channel)
+    return Sample(meter, 0, (None,) * width, (quality.NEVER_READ,) * width, channel=channel, rates=rates)

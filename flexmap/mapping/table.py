@@ -30,6 +30,11 @@ Each file is one meter type::
     maximum = "1-0:1.6.0"             # Extended register (class 4)
     periods = 1                       # periods of each average
 
+    [tariff]                          # energies, and maxima of their demands, split over rates
+    rates = 4                         # 1-0:x.8.1 to 1-0:x.8.4 in nodes T1MMTR1 to T4MMTR1; 1 to 8
+    energies = ["energy-active-import"]
+    day = { "06:00" = 1, "22:00" = 2 }    # rate from each local time on, until a head-end writes a calendar
+
 A channel's file has ``[channel]`` in place of ``[meter-type]``; all its points are Extended registers (class 4),
 so that each has its own status and capture time.
 """
@@ -57,7 +62,9 @@ from flexmap.model import (
     Point,
     Reference,
     Register,
+    Tariff,
     obis,
+    rate_name,
 )
 
 T = TypeVar("T")
@@ -107,10 +114,17 @@ class _Demand(msgspec.Struct, forbid_unknown_fields=True):
     periods: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
+class _Tariff(msgspec.Struct, forbid_unknown_fields=True):
+    energies: list[str]
+    rates: Annotated[int, msgspec.Meta(ge=1, le=8)] = 4
+    day: dict[str, int] = {}
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True, rename={"meter_type": "meter-type"}):
     meter_type: _Head
     point: list[dict[str, Any]]
     demand: list[dict[str, Any]] = []
+    tariff: dict[str, Any] | None = None
 
 
 class _ChannelFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -150,6 +164,8 @@ def load(path: Path) -> MeterType:
         builder.add(number, item)
     for number, item in enumerate(file.demand, start=1):
         builder.add_demand(number, item)
+    if file.tariff is not None:
+        builder.add_tariff(file.tariff)
     return builder.build(file.meter_type)
 
 
@@ -158,7 +174,9 @@ def behind(meter_type: MeterType, channel: Channel) -> MeterType:
 
     Raises ConfigurationError if both have a point of one name, OBIS code or reference.
     """
-    own = {text for point in (*meter_type.points, *meter_type.identity) for text in _names(point)}
+    own = {
+        text for point in (*meter_type.points, *meter_type.rates, *meter_type.identity) for text in _names(point)
+    }
     for point in channel.points:
         for text in _names(point):
             if text in own:
@@ -209,6 +227,8 @@ class _Builder:
         self._seen: dict[str, str] = {}
         self._ggio: dict[str, int] = {}
         self._demands: list[Demand] = []
+        self._tariff: Tariff | None = None
+        self._rates: list[Point] = []
 
     def add(self, number: int, item: dict[str, Any]) -> None:
         self._where = f"{self._file}: point {number} '{item.get('name', '')}'"
@@ -262,6 +282,61 @@ class _Builder:
             )
         )
 
+    def add_tariff(self, item: dict[str, Any]) -> None:
+        self._where = f"{self._file}: tariff"
+        try:
+            entry = msgspec.convert(item, type=_Tariff)
+        except msgspec.ValidationError as error:
+            raise self._error("entry", str(error)) from None
+        rates = range(1, entry.rates + 1)
+        day = tuple(sorted((self._second(time), rate) for time, rate in entry.day.items())) or ((0, 1),)
+        if not {rate for _, rate in day} <= set(rates):
+            raise self._error("day", f"names a rate that is not one of 1 to {entry.rates}")
+        for name in entry.energies:
+            energy = next((point for point in self._points if point.name == name), None)
+            if energy is None or energy.kind is not Kind.ENERGY or len(energy.registers) > 1:
+                raise self._error("energies", f"'{name}' is not an energy of this table with one register")
+            self._rates += [self._rate(energy, rate) for rate in rates]
+        self._demands = [
+            msgspec.structs.replace(demand, rates=tuple(self._of_rate(demand.maximum, rate) for rate in rates))
+            if demand.energy in entry.energies
+            else demand
+            for demand in self._demands
+        ]
+        self._tariff = Tariff(rates=entry.rates, energies=tuple(entry.energies), day=day)
+
+    def _second(self, time: str) -> int:
+        match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)", time)
+        if match is None:
+            raise self._error("day", f"'{time}' is not a time of the day such as 06:00")
+        return int(match[1]) * 3600 + int(match[2]) * 60
+
+    def _rate(self, energy: Point, rate: int) -> Point:
+        """Return the point that counts an energy in a rate: by group E of its OBIS code, and T1, T2 before its node."""
+        references = [
+            None if each is None else msgspec.structs.replace(each, ln=f"T{rate}{each.ln}")
+            for each in (energy.reference, energy.supply_reference)
+        ]
+        if references[0] is not None:
+            self._once("reference", references[0].path)
+        register = energy.registers[0]
+        return msgspec.structs.replace(
+            energy,
+            name=rate_name(energy.name, rate),
+            title=f"{energy.title}, rate {rate}",
+            registers=(msgspec.structs.replace(register, obis=self._of_rate(register.obis, rate)),),
+            reference=references[0],
+            supply_reference=references[1],
+        )
+
+    def _of_rate(self, total: str, rate: int) -> str:
+        name = obis.parse(total)
+        if name[4]:
+            raise self._error("energies", f"{total} is not a total: its group E is not 0")
+        code = obis.text(name[:4] + bytes((rate, name[5])))
+        self._once("obis", f"{code} attribute 2")
+        return code
+
     def build(self, head: _Head) -> MeterType:
         return MeterType(
             id=head.id,
@@ -270,6 +345,8 @@ class _Builder:
             points=tuple(point for point in self._points if point.kind is not Kind.IDENTITY),
             identity=tuple(point for point in self._points if point.kind is Kind.IDENTITY),
             demands=tuple(self._demands),
+            tariff=self._tariff,
+            rates=tuple(self._rates),
         )
 
     def build_channel(self, head: _Head) -> Channel:

@@ -22,8 +22,10 @@ from flexmap.model.sample import (
     EventCode,
     EventLog,
     Sample,
+    SamplePart,
     Value,
 )
+from flexmap.model.tariff import Tariff, rate_name
 
 __all__ = [
     "CHANNEL_LIVE",
@@ -48,6 +50,9 @@ __all__ = [
     "Register",
     "RemoteError",
     "Sample",
+    "SamplePart",
     "Site",
+    "Tariff",
     "Value",
+    "rate_name",
 ]

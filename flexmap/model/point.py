@@ -7,6 +7,9 @@ from functools import cached_property
 
 import msgspec
 
+from flexmap.model.sample import SamplePart
+from flexmap.model.tariff import Tariff
+
 
 class Kind(enum.StrEnum):
     """What sort of value a point holds; decides its Python type in a sample."""
@@ -112,6 +115,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     periods: int = 1
     """How many periods of load profile 1 it is taken over; it slides from period to period."""
 
+    rates: tuple[str, ...] = ()
+    """OBIS of the Extended registers that hold the maximum in each rate, from rate 1 on; none without a tariff."""
+
     @property
     def maximum_name(self) -> str:
         """What the maximum's reset is kept under."""
@@ -136,6 +142,10 @@ class MeterType(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     channel: tuple[Point, ...] = ()
     """Points of the way to the meter, not of the meter: samples of their own carry them, in this order."""
     demands: tuple[Demand, ...] = ()
+    tariff: Tariff | None = None
+    rates: tuple[Point, ...] = ()
+    """What the gateway makes of the energies: each energy of the tariff in each rate; samples of their own carry
+    them, in this order."""
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -144,8 +154,14 @@ class MeterType(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @property
     def served(self) -> tuple[Point, ...]:
-        """Every point with a value, quality and time: those of the meter, then those of its channel."""
-        return (*self.points, *self.channel)
+        """Every point with a value, quality and time: those of the meter, its rates, those of its channel."""
+        return (*self.points, *self.rates, *self.channel)
+
+    def of_part(self, part: SamplePart) -> tuple[Point, ...]:
+        """Return the points that samples of a part carry, in their order."""
+        return {SamplePart.METER: self.points, SamplePart.CHANNEL: self.channel, SamplePart.RATES: self.rates}[
+            part
+        ]
 
     @cached_property
     def live(self) -> int | None:

@@ -10,8 +10,16 @@ Value = int | float | bool | str | None
 """A point's value; ``None`` where none was ever read."""
 
 
+class SamplePart(enum.StrEnum):
+    """Which points of a meter's type a sample carries."""
+
+    METER = "points"
+    CHANNEL = "channel"
+    RATES = "rates"
+
+
 class Sample(msgspec.Struct, frozen=True, array_like=True):
-    """The values of a meter, or of the channel to it, at one time stamp, in the order of its type's points."""
+    """Values of a meter, its rates or the channel to it at one time stamp, in the order of its type's points."""
 
     meter: str
     time: int
@@ -24,6 +32,15 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     4 different clock base, 8 invalid clock status, 128 daylight saving active."""
     channel: bool = False
     """Values of the type's ``channel`` instead of its ``points``; ``time`` is then when they were found out."""
+    rates: bool = False
+    """Values of the type's ``rates`` instead of its ``points``; ``time`` is that of the registers they are of."""
+
+    @property
+    def part(self) -> SamplePart:
+        """Which points it carries."""
+        if self.channel:
+            return SamplePart.CHANNEL
+        return SamplePart.RATES if self.rates else SamplePart.METER
 
 
 class EventCode(enum.IntEnum):

@@ -47,7 +47,7 @@ def meter_reports(site: Site, meter: Meter, abilities: Abilities) -> list[Report
     instances = meter_instances(len(site.meters), abilities)
     points = site.type_of(meter).points
     measured = _members(meter, points, {Kind.INSTANTANEOUS})
-    energies = _members(meter, points, {Kind.ENERGY, Kind.COUNTER})
+    energies = _members(meter, (*points, *site.type_of(meter).rates), {Kind.ENERGY, Kind.COUNTER})
     state = (*_state(site, meter), Member(meter.ld, "LLN0", "Health", "ST"))
     return [
         Report(*report, instances)

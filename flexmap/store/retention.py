@@ -32,6 +32,12 @@ def _prune_meter(database: sqlite3.Connection, settings: StoreSettings, meter: i
             database.execute(
                 f"DELETE FROM {table} WHERE meter = ? AND time < ?", (meter, int(now - days * _DAY_MS))
             )
+    if settings.profile_days:  # of switches between rates the last one before stays: it has what was counted
+        database.execute(
+            "DELETE FROM tariff_switch WHERE meter = ? AND time <"
+            " (SELECT max(time) FROM tariff_switch WHERE meter = ? AND time < ?)",
+            (meter, meter, int(now / 1000 - settings.profile_days * _DAY_MS / 1000)),
+        )
     if not settings.samples_days:
         return False
     return _delete_blocks(database, meter, int(now - settings.samples_days * _DAY_MS))

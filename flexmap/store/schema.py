@@ -12,7 +12,7 @@ from typing import IO
 
 from flexmap.model import ConfigurationError
 
-VERSION = 5
+VERSION = 6
 """``PRAGMA user_version``: version of the tables below."""
 APPLICATION = 0x464C_584D
 """``PRAGMA application_id``: ``FLXM``."""
@@ -85,7 +85,17 @@ CREATE TABLE report_entry (
   block INTEGER NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (block, number)
 ) WITHOUT ROWID;
 """
-_STEPS = (_TABLES, _TABLES_2, _TABLES_3, _TABLES_4, _TABLES_5)
+_TABLES_6 = """
+-- Switches between rates: time in s, data a msgpack array as flexmap.store.rates.Switch.
+CREATE TABLE tariff_switch (
+  meter INTEGER NOT NULL, time INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, time)
+) WITHOUT ROWID;
+-- What head-ends have written of a meter's objects, by the object's name.
+CREATE TABLE kept (
+  meter INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, name)
+) WITHOUT ROWID;
+"""
+_STEPS = (_TABLES, _TABLES_2, _TABLES_3, _TABLES_4, _TABLES_5, _TABLES_6)
 """What makes version n + 1 of version n."""
 
 

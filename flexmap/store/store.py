@@ -29,13 +29,14 @@ from flexmap.model import (
     Value,
     quality,
 )
-from flexmap.store import retention
+from flexmap.store import rates, retention
 from flexmap.store.billing import BillingRows
 from flexmap.store.captures import Captures
 from flexmap.store.counters import Counters
 from flexmap.store.daily import DailyRows
 from flexmap.store.meterlog import MeterLog
 from flexmap.store.profile import LoadProfile, ProfileRow, period_end
+from flexmap.store.rates import Rates
 from flexmap.store.read import Reader
 from flexmap.store.reports import ReportEntries
 from flexmap.store.resets import Resets
@@ -78,6 +79,7 @@ class Store:
         self._file = File(path)
         self._database = self._file.database
         self._logs: dict[str, MeterLog] = {}
+        self._rates: dict[str, Rates] = {}
         self._reader = Reader(self._database)
         self._writer = Writer(self._file, self._reader, self._logs, self.samples)
         self.counters = Counters(self._file)
@@ -103,6 +105,9 @@ class Store:
                 self._note_gap(log, sample)
             if log.add(sample):
                 self._writer.fresh.append(sample)
+                split = self._rates.get(sample.meter)
+                if split is not None:
+                    split.take(sample)
 
     def event(self, event: Event) -> None:
         """Keep an event; the same one delivered twice is one."""
@@ -112,6 +117,7 @@ class Store:
     def flush(self) -> None:
         """Write what has ended. If the file cannot be written the records stay in memory, up to two hours."""
         self._writer.write(MeterLog.sealed, self._logs.values(), REBUILT)
+        self._write_rates()
 
     def prune(self, now: int) -> bool:
         """Delete what is older than the retention at a time in ms; return whether there is more to delete."""
@@ -127,6 +133,7 @@ class Store:
     def close(self) -> None:
         """Write everything, open blocks too, and close the file."""
         self._writer.write(lambda log: sorted(log.open), self._logs.values(), None)
+        self._write_rates()
         if not self.failing:
             self._database.execute("UPDATE state SET value = 1 WHERE name = 'clean'")
         self._file.close()
@@ -247,7 +254,16 @@ class Store:
         """Iterate over events by number: from 1, the oldest, to ``last`` with it; 0 is the newest."""
         return self._reader.event_entries(self._written(meter), event_log, first, last)
 
+    def rates(self, meter: str) -> Rates | None:
+        """Return what splits the energies of a meter over rates; None if its type has no tariff."""
+        return self._rates.get(meter)
+
     # Inside
+
+    def _write_rates(self) -> None:
+        """Write switches of rates, after the samples whose registers they have."""
+        if not self.failing:
+            rates.write(self._database, list(self._rates.values()))
 
     def _log_of(self, meter: str) -> MeterLog:
         try:
@@ -286,6 +302,8 @@ class Store:
                 if not self.clean:
                     self._find_missing_rows(log, newest.time)
         self._writer.take_tail()
+        for meter in site.meters:
+            self._begin_rates(self._logs[meter.id], site.type_of(meter))
         for log in self._logs.values():
             log.resuming = log.newest is not None and log.meter not in self._filled
         if not self.clean:
@@ -295,6 +313,12 @@ class Store:
                 count=len(site.meters),
                 newest=max((sample.time for sample in self.last_samples().values()), default=0),
             )
+
+    def _begin_rates(self, log: MeterLog, meter_type: MeterType) -> None:
+        if meter_type.tariff is not None:
+            made = self._rates[log.meter] = Rates(self, log.meter, log.row, meter_type, self._database)
+            if log.newest is not None:
+                made.resume(log.newest)
 
     def _find_missing_rows(self, log: MeterLog, newest: int) -> None:
         """Mark the periods of the last day that have no complete row, to make it from the stored samples."""

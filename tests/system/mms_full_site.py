@@ -28,14 +28,15 @@ def cid(site):
     return generate(site, FileKind.CID)
 
 
-def samples(site, time, turn=0, *, channel=False):
-    """A sample of every meter, or of every channel; ``turn`` moves every energy and instantaneous value."""
+def samples(site, time, turn=0, *, channel=False, rates=False):
+    """A sample of every meter, channel or rates; ``turn`` moves every energy and instantaneous value."""
     made = []
     for number, meter in enumerate(site.meters):
-        points = site.type_of(meter).channel if channel else site.type_of(meter).points
-        first = 1000 * number + 500 * channel
+        kind = site.type_of(meter)
+        points = kind.channel if channel else kind.rates if rates else kind.points
+        first = 1000 * number + 500 * channel + 700 * rates
         values = tuple(value(point, first + position, turn) for position, point in enumerate(points))
-        made.append(Sample(meter.id, time, values, (0,) * len(values), channel=channel))
+        made.append(Sample(meter.id, time, values, (0,) * len(values), channel=channel, rates=rates))
     return made
 
 

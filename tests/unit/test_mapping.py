@@ -195,7 +195,7 @@ def test_a_meter_behind_a_concentrator_has_the_points_of_the_channel_beside_its_
     alone, far = load_builtin()["single-phase"], load_products()["single-phase-g3-plc"]
     assert far.points == alone.points
     assert far.identity == alone.identity
-    assert far.served == (*alone.points, *load_channels()["g3-plc"].points)
+    assert far.served == (*alone.points, *alone.rates, *load_channels()["g3-plc"].points)
     assert (alone.live, far.live) == (None, [point.name for point in far.channel].index("channel-live"))
     assert far.product != alone.product
     for point in far.channel:

@@ -39,6 +39,7 @@ from flexmap.model import (
     LocalError,
     Meter,
     Sample,
+    SamplePart,
     Site,
     Value,
     obis,
@@ -56,7 +57,7 @@ _command_ids = count(1)
 class MeterDevice(LogicalDevice):
     """One meter's logical device. A value is encoded when it changes, not when it is read."""
 
-    __slots__ = ("_channel", "_last", "_live", "_meter", "_objects", "_on_command")
+    __slots__ = ("_last", "_live", "_meter", "_objects", "_on_command", "_parts")
 
     def __init__(
         self, meter: Meter, objects: MeterObjects, buffers: Mapping[bytes, RowSource], on_command: OnCommand
@@ -66,7 +67,8 @@ class MeterDevice(LogicalDevice):
         self._meter = meter
         self._objects = objects
         self._on_command = on_command
-        self._last = self._channel = Sample(meter.id, -1, (), ())
+        self._last = Sample(meter.id, -1, (), ())
+        self._parts = dict.fromkeys((SamplePart.CHANNEL, SamplePart.RATES), self._last)
         for slot, value in objects.identity(meter.identity):
             self.values[slot] = value
         for name, rows in buffers.items():
@@ -98,10 +100,11 @@ class MeterDevice(LogicalDevice):
             self.values[slot] = value
 
     def update(self, sample: Sample) -> None:
-        """Serve a sample of the meter or of its channel from now on."""
-        if sample.channel:
-            self._show(self._objects.channel, sample, self._channel)
-            self._channel = sample
+        """Serve a sample of the meter, its rates or its channel from now on."""
+        if sample.part is not SamplePart.METER:
+            points = self._objects.channel if sample.channel else self._objects.rates
+            self._show(points, sample, self._parts[sample.part])
+            self._parts[sample.part] = sample
             return
         last, objects = self._last, self._objects
         self._show(objects.points, sample, last)

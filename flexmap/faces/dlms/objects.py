@@ -104,6 +104,7 @@ class MeterObjects:
         """What load profiles can capture beside clock and status."""
         self.schema = Schema([*_definitions(meter_type, association_version, self.captured, clock), *live])
         self.points = tuple(self._slots(point) for point in meter_type.points)
+        self.rates = tuple(self._slots(point) for point in meter_type.rates)
         self.channel = tuple(self._slots(point) for point in meter_type.channel)
         slot = self.schema.slot
         self.time = None if settable_clock else slot(classes.CLOCK, classes.CLOCK_LN, 2)

@@ -49,7 +49,7 @@ def check_limits(site: Site) -> None:
 
 
 def _check_type(site: Site, meter: Meter) -> None:
-    for point in site.type_of(meter).points:
+    for point in site.type_of(meter).served:
         for reference in (point.reference, point.supply_reference, point.control):
             if reference is not None:
                 _check_reference(meter.type, point, reference)

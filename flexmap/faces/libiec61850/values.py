@@ -18,7 +18,7 @@ from flexmap.faces.libiec61850.model import BuiltDevice, BuiltModel, Leaf
 from flexmap.faces.libiec61850.reports import Awaited
 from flexmap.mapping import cdc
 from flexmap.mapping.quality import time_quality
-from flexmap.model import ConfigurationError, Meter, Point, Reference, Sample, Site, Value, quality
+from flexmap.model import ConfigurationError, Meter, Point, Reference, Sample, SamplePart, Site, Value, quality
 from flexmap.scl.nodes import ROOT_LD
 
 T = TypeVar("T")
@@ -160,8 +160,8 @@ class Values:
         self._library = library
         self._server = server
         self._awaited = Awaited(library, server, built.reports)
-        self._rows: dict[tuple[str, bool], list[tuple[_Target, ...]]] = {}
-        """Where the values of a sample go, by meter and whether the sample is of its channel."""
+        self._rows: dict[tuple[str, SamplePart], list[tuple[_Target, ...]]] = {}
+        """Where the values of a sample go, by meter and part."""
         self._last: dict[str, Sample] = {}
         self._identities: dict[tuple[str, str], Leaf] = {}
         """Attributes of the name plates, by meter and identity point."""
@@ -174,8 +174,10 @@ class Values:
             if device is None:
                 raise _missing(meter, f"logical device {meter.ld}")
             meter_type = site.type_of(meter)
-            for channel, points in ((False, meter_type.points), (True, meter_type.channel)):
-                self._rows[meter.id, channel] = [tuple(self._targets(meter, point, device)) for point in points]
+            for part in SamplePart:
+                self._rows[meter.id, part] = [
+                    tuple(self._targets(meter, point, device)) for point in meter_type.of_part(part)
+                ]
             for point in meter_type.identity:
                 leaf = device.leaves.get(_attribute_path(point.reference))
                 if leaf is not None:
@@ -212,7 +214,7 @@ class Values:
 
     def apply(self, sample: Sample, now: float) -> None:
         """Write one sample; ``now`` is a monotonic clock in seconds."""
-        row = self._rows.get((sample.meter, sample.channel))
+        row = self._rows.get((sample.meter, sample.part))
         if row is None or not len(row) == len(sample.values) == len(sample.quality):
             self.skipped += 1
             return
@@ -230,7 +232,7 @@ class Values:
             changes.write()
         finally:
             self._library.IedServer_unlockDataModel(self._server)
-        if not sample.channel:
+        if sample.part is SamplePart.METER:
             self._last[sample.meter] = sample
         self.points += len(row)
         self.samples += 1
@@ -248,7 +250,7 @@ class Values:
     def _is_new(self, sample: Sample) -> bool:
         """Tell whether a meter has spoken: neither never read, nor the last sample again with another quality."""
         last = self._last.get(sample.meter)
-        return not sample.channel and sample.time > (0 if last is None else last.time)
+        return sample.part is SamplePart.METER and sample.time > (0 if last is None else last.time)
 
     def tick(self, now: float, time: int) -> None:
         """Mark the gateway's channel if nothing comes any more, forget reports whose client has gone.

@@ -15,7 +15,7 @@ from flexmap.mapping import cdc
 from flexmap.mapping.quality import time_quality
 from flexmap.mms import data
 from flexmap.mms.variables import DATA_CHANGE, QUALITY_CHANGE, Change, Device
-from flexmap.model import ConfigurationError, Meter, Point, Reference, Sample, Site, Value, quality
+from flexmap.model import ConfigurationError, Meter, Point, Reference, Sample, SamplePart, Site, Value, quality
 from flexmap.scl.nodes import ROOT_LD
 
 _CHANNEL_SILENT = 60.0
@@ -104,8 +104,8 @@ class Values:
         Raises ConfigurationError naming the point if the SCL document does not have it.
         """
         self._on_change = on_change
-        self._rows: dict[tuple[str, bool], _Row] = {}
-        """By meter, and whether the sample is of its channel."""
+        self._rows: dict[tuple[str, SamplePart], _Row] = {}
+        """By meter and part."""
         self._places: dict[tuple[int, Reference], tuple[_Kind, int, int, int]] = {}
         """Where the value, ``q`` and ``t`` of a reference stand, by the device's schema."""
         self._last: dict[str, Sample] = {}
@@ -122,9 +122,9 @@ class Values:
             if device is None:
                 raise _missing(meter, f"logical device {meter.ld}")
             meter_type = site.type_of(meter)
-            for channel, points in ((False, meter_type.points), (True, meter_type.channel)):
-                targets = [tuple(self._targets(meter, point, device)) for point in points]
-                self._rows[meter.id, channel] = _Row(device.device, targets)
+            for part in SamplePart:
+                targets = [tuple(self._targets(meter, point, device)) for point in meter_type.of_part(part)]
+                self._rows[meter.id, part] = _Row(device.device, targets)
             for point in meter_type.identity:
                 position = device.position(_attribute_path(point.reference))
                 if position is not None:
@@ -156,7 +156,7 @@ class Values:
 
     def apply(self, sample: Sample, now: float) -> None:
         """Write one sample; ``now`` is a monotonic clock in seconds."""
-        row = self._rows.get((sample.meter, sample.channel))
+        row = self._rows.get((sample.meter, sample.part))
         if row is None or not len(row.targets) == len(sample.values) == len(sample.quality):
             self.skipped += 1
             return
@@ -172,7 +172,7 @@ class Values:
             self._on_change(device, changes)
         if self._channel is not None and self._is_new(sample):
             self._channel.heard(now, stamp)
-        if not sample.channel:
+        if sample.part is SamplePart.METER:
             self._last[sample.meter] = sample
         self.points += len(row.targets)
         self.samples += 1
@@ -203,7 +203,7 @@ class Values:
     def _is_new(self, sample: Sample) -> bool:
         """Tell whether a meter has spoken: neither never read, nor the last sample again with another quality."""
         last = self._last.get(sample.meter)
-        return not sample.channel and sample.time > (0 if last is None else last.time)
+        return sample.part is SamplePart.METER and sample.time > (0 if last is None else last.time)
 
     def tick(self, now: float, time: int) -> None:
         """Mark the gateway's channel if nothing comes any more.
