@@ -312,7 +312,7 @@ class _Builder:
         return int(match[1]) * 3600 + int(match[2]) * 60
 
     def _rate(self, energy: Point, rate: int) -> Point:
-        """Return the point that counts an energy in a rate: by group E of its OBIS code, and T1, T2 before its node."""
+        """Return the point of an energy in a rate: group E of its OBIS code, and T1, T2 ... before its node."""
         references = [
             None if each is None else msgspec.structs.replace(each, ln=f"T{rate}{each.ln}")
             for each in (energy.reference, energy.supply_reference)

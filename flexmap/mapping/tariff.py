@@ -2,9 +2,9 @@
 
 A calendar says for each local day which scripts are executed at which times of the day. Which rate is in force is
 a function of local time: the last one named at or before it, on that day or on one before. So in the hour that
-comes twice both passes have the rates of that hour, and what is named in the hour that is left out begins where the
-clock is put forward. A second belongs to what was in force when it began: a switch at 22:00:00 comes after the
-register of 22:00:00, as the ends of profile periods have it.
+comes twice both passes have the rates of that hour, and what is named in the hour that is left out begins where
+the clock is put forward. A second belongs to what was in force when it began: a switch at 22:00:00 comes after
+the register of 22:00:00, as the ends of profile periods have it.
 """
 
 from __future__ import annotations

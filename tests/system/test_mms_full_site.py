@@ -20,9 +20,10 @@ def served(tmp_path_factory):
     file.write_bytes(full.cid(site))
     with core(folder, site=site, cid=file) as engine:
         samples, channels = full.samples(site, TIME), full.samples(site, TIME + 4567, channel=True)
-        engine.update(*samples, *channels)
-        engine.wait(lambda status: status["samples"] == len(samples) + len(channels))
-        yield site, engine, (samples, channels)
+        rates = full.samples(site, TIME + 1234, rates=True)
+        engine.update(*samples, *rates, *channels)
+        engine.wait(lambda status: status["samples"] == len(samples) + len(rates) + len(channels))
+        yield site, engine, (samples, rates, channels)
 
 
 def expected(point, value):
@@ -33,10 +34,10 @@ def expected(point, value):
 
 
 def test_every_point_of_every_meter_is_served_with_value_quality_and_time(served):
-    site, engine, (samples, channels) = served
+    site, engine, (samples, rates, channels) = served
     wanted = []
-    for meter, sample in zip((*site.meters, *site.meters), (*samples, *channels), strict=True):
-        points = site.type_of(meter).channel if sample.channel else site.type_of(meter).points
+    for meter, sample in zip(site.meters * 3, (*samples, *rates, *channels), strict=True):
+        points = site.type_of(meter).of_part(sample.part)
         for point, value in zip(points, sample.values, strict=True):
             references = [point.reference_for(meter.direction), *([point.control] if point.control else [])]
             wanted += [(f"{site.ied}{meter.ld}/{r.path}", expected(point, value), sample.time) for r in references]

@@ -21,7 +21,7 @@ METERS = {
     "FLEXGWSUB1": (1000, "three-phase", Direction.SUPPLY),
 }
 POINTS = [
-    (device, point) for device, (_, meter_type, _) in METERS.items() for point in load_builtin()[meter_type].points
+    (device, point) for device, (_, meter_type, _) in METERS.items() for point in load_builtin()[meter_type].served
 ]
 BREAKER = "0.0.96.3.10.255"
 REMOTE_DISCONNECT, REMOTE_RECONNECT = 1, 2

@@ -17,7 +17,7 @@ from flexmap.faces.dlms.profiles import make_buffers
 from flexmap.gateway import secrets
 from flexmap.gateway.demo import SECRETS, DemoOptions, write_config
 from flexmap.mapping.table import load_products
-from flexmap.model import Direction, Meter, Sample, Site, obis
+from flexmap.model import Direction, Meter, Sample, SamplePart, Site, obis
 from flexmap.store import Store, StoreSettings
 
 TYPES = load_products()
@@ -51,9 +51,10 @@ def test_types_are_those_of_the_values_that_a_device_serves(name, tmp_path):
         Sample("m", (start + second) * 1000, (1,) * len(kind.points), (0,) * len(kind.points))
         for second in range(1802)
     )
-    for points, channel in ((kind.points, False), (kind.channel, True)):
-        values = tuple(1 for _ in points)
-        device.update(Sample("m", 1_795_392_000_000, values, (0,) * len(values), channel=channel))
+    for part in SamplePart:
+        values = tuple(1 for _ in kind.of_part(part))
+        flags = {"channel": part is SamplePart.CHANNEL, "rates": part is SamplePart.RATES}
+        device.update(Sample("m", 1_795_392_000_000, values, (0,) * len(values), **flags))
     compared = 0
     for each in listing(objects.schema, kind):
         for item in each.attributes:
