@@ -21,7 +21,7 @@ PUSH_SETUP_LN = bytes((0, 0, 25, 9, 0, 255))
 _WRITABLE = {0: (2, 3, 4, 5, 6, 7), 1: (2, 3, 4, 5, 6, 7), 2: (2, 3, 4, 5, 6, 7, 11)}
 _LAST_ATTRIBUTE = {0: 7, 1: 10, 2: 13}
 _MOST_OBJECTS, _MOST_WINDOWS = 64, 16
-_BUFFER = (7, 2)
+_PROFILE, _BUFFER = 7, 2
 _A_XDR = 0
 _MANAGEMENT_ALONE = Role.MANAGEMENT
 
@@ -166,8 +166,9 @@ def _column(value: Any) -> CaptureObject:
             column = CaptureObject(class_id, name, attribute, index)
         case _:
             raise AxdrError("push object without restriction expected")
-    if column.attribute < 1 or column.data_index or (column.class_id, column.attribute) == _BUFFER:
-        raise AxdrError("whole objects, parts of attributes and buffers are not pushed")
+    buffer = column.class_id == _PROFILE and column.attribute in (0, _BUFFER)
+    if column.attribute < 0 or column.data_index or buffer:
+        raise AxdrError("parts of attributes and buffers are not pushed")
     return column
 
 

@@ -159,12 +159,13 @@ def test_what_a_head_end_writes_holds_after_a_restart(serve, head_end):
     head_end.listen()
     port = serve(1)
     with manager(port) as meter:
-        meter.set_push(PUSH, (0, f"127.0.0.1:{head_end.port}"), [(1, SERIAL, 2), (3, ENERGY, 2)])
+        meter.set_push(PUSH, (0, f"127.0.0.1:{head_end.port}"), [(1, SERIAL, 2), (3, ENERGY, 2), (3, ENERGY, 0)])
         meter.close()
     port = serve(1)
     with manager(port) as meter:
         meter.action(40, PUSH, 1)
-        assert meter.notified(head_end.frame()) == [b"FLX%08d" % SAP, 123456]
+        whole = [bytes((1, 0, 1, 8, 0, 255)), 123456, [0, 30]]
+        assert meter.notified(head_end.frame()) == [b"FLX%08d" % SAP, 123456, whole]
         meter.close()
 
 

@@ -58,7 +58,7 @@ def test_what_is_shown_can_be_written_back(version):
     [
         (2, axdr.encode("unsigned", 1)),
         (2, axdr.array([CaptureObject(7, PROFILE, 2).encode()])),
-        (2, axdr.array([CaptureObject(3, ENERGY, 0).encode()])),
+        (2, axdr.array([CaptureObject(7, PROFILE, 0).encode()])),
         (2, axdr.array([CaptureObject(3, ENERGY, 2, 1).encode()])),
         (2, axdr.array([CaptureObject(3, ENERGY, 2).encode()] * 65)),
         (3, axdr.structure(axdr.encode("enum", 9), axdr.octet_string(b"127.0.0.1:1"), axdr.encode("enum", 0))),

@@ -172,7 +172,11 @@ class PushObject:
         self._confirmed_at = int(self._way.reactor.seconds() * 1000)
 
     def _value(self, view: View, key: bytes) -> bytes:
-        """Return the value that the client may read, null-data if there is none."""
+        """Return what the client may read, null-data if there is none; of attribute 0 the whole object."""
+        if not key[8]:
+            count = self._device.schema.attribute_count(key)
+            keys = [key[:8] + bytes((index,)) for index in range(1, count + 1)]
+            return axdr.structure(*(self._value(view, each) for each in keys)) if keys else axdr.NULL
         found: Any = view.readable.get(key)
         if isinstance(found, int):
             found = self._device.values[found]
