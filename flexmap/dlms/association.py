@@ -27,6 +27,7 @@ from flexmap.dlms.security import (
     CounterError,
     SecurityError,
 )
+from flexmap.model.error import FlexmapError
 
 _NOT_ALLOWED = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE)
 _NOT_DECIPHERED = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.DECIPHERING_ERROR)
@@ -329,12 +330,14 @@ class Association:
 
     def tell(self, change: Change) -> bool:
         """Send a notification of a change, protected as the client's messages must be; False if that cannot be."""
-        layers = self._unasked()
-        plain = self._services.notification(change, 0 if layers is None else layers.applied)
-        if not plain:
+        try:
+            layers = self._unasked()
+            plain = self._services.notification(change, 0 if layers is None else layers.applied)
+            apdu = layers.wrap(plain) if layers is not None and plain else plain
+        except FlexmapError as error:  # counters used up, no key to sign with: the others are told all the same
+            self._report(EventKind.SECURITY_FAILURE, f"notification: {error}")
             return False
-        apdu = plain if layers is None else layers.wrap(plain)
-        return len(apdu) <= self._context.max_send and self.announce(apdu)
+        return 0 < len(apdu) <= self._context.max_send and self.announce(apdu)
 
     def _unasked(self) -> Opened | None:
         """Return what protects a message that answers no request."""
@@ -368,8 +371,9 @@ class Association:
         information = b""
         if self._protection is not None and request.user_information:
             opened = self._protection.open(request.user_information, self._policy & ~SIGNED | AUTHENTICATED)
-            if opened.broadcast:
-                raise SecurityError("the broadcast key ends no association")
+            if opened.broadcast or opened.passed_on:
+                who = "the broadcast key" if opened.broadcast else "a third party"
+                raise SecurityError(f"{who} ends no association")
             response = pdu.InitiateResponse(
                 conformance=self._context.conformance, max_pdu=self._context.max_receive
             )

@@ -101,6 +101,8 @@ class Opened(NamedTuple):
     """What its response gets, outermost first."""
     broadcast: bool = False
     """It was under the broadcast key: whoever holds that one can have sent it, and no response is due."""
+    passed_on: bool = False
+    """A third party has a layer of it."""
 
     def wrap(self, response: bytes) -> bytes:
         """Return the response in its layers; an exception response goes out plain."""

@@ -273,8 +273,9 @@ class Opening:
         required = self._client.policy & ~SIGNED
         if protection is not None:
             opened = protection.open(octets, required)
-            if opened.broadcast:
-                raise SecurityError("the broadcast key opens no association")
+            if opened.broadcast or opened.passed_on:
+                who = "the broadcast key" if opened.broadcast else "a third party"
+                raise SecurityError(f"{who} opens no association")
             return opened
         if octets[:1] != bytes((Tag.INITIATE_REQUEST,)):
             raise AxdrError("a ciphered initiate request in an application context without ciphering")

@@ -212,7 +212,7 @@ class Protection:
             self.record()
             self.verified = self.verified or not stack.broadcast
         layers = (*self._complete(stack.own, stack.layers), *stack.third_layers)
-        return Opened(stack.own | stack.third, apdu, layers, stack.broadcast)
+        return Opened(stack.own | stack.third, apdu, layers, stack.broadcast, bool(stack.third))
 
     def _peeler(self, tag: int) -> Callable[[bytes, int], _Peeled] | None:
         if tag in GLOBAL or tag in DEDICATED:

@@ -28,6 +28,7 @@ from flexmap.dlms.client import ClientSettings, drive
 from flexmap.dlms.hdlc import POLL, Command
 from flexmap.dlms.hdlc_link import MOST_NOTICES
 from flexmap.dlms.hdlc_server import HdlcSettings
+from flexmap.dlms.identity import Identity
 from flexmap.dlms.notification import Change
 from flexmap.dlms.objects import Schema, attribute_key
 from flexmap.dlms.profile import ClientProfile, Grant, Role
@@ -163,6 +164,19 @@ def test_it_is_signed_where_responses_are():
     signed = general.decode_signing(ciphering.unprotect(TITLE, body, AUTHENTICATED_ENCRYPTED)[1])
     assert suite.verify(SUITES[1], public_of("server signing", 1), signed.signature, signed.signed)
     assert signed.content == PLAIN
+
+
+def test_a_client_that_cannot_be_told_keeps_nobody_else_from_it():
+    profile = profile_of(Mechanism.LLS, 1, sap=9, notify=frozenset({KEY}))
+    server, _ = make(profile, reader())
+    ciphering = Ciphering(profile.keys, CLIENT_TITLE, MemoryCounterStore())
+    mute = join(server, 9, secret=profile.secret, protection=AUTHENTICATED_ENCRYPTED, ciphering=ciphering)
+    heard = join(server)
+    server.clients[9] = profile_of(Mechanism.LLS, 1, sap=9, notify=frozenset({KEY}), response_policy=SIGNED)
+    server.setups.identity = Identity()  # there is no key to sign with
+    server.audience.tell(SAP, CHANGE)
+    assert (told(mute), told(heard)) == ([], [PLAIN])
+    assert server.audience.left_out == 1
 
 
 def test_short_names_get_a_report_of_time_and_value():

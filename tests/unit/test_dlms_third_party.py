@@ -17,8 +17,9 @@ from test_dlms_protection import (
 )
 from test_dlms_setup import NOW, Authority
 
-from flexmap.dlms import axdr, general, wrapper
-from flexmap.dlms.acse import Mechanism
+from flexmap.dlms import acse, axdr, general, wrapper
+from flexmap.dlms import apdu as pdu
+from flexmap.dlms.acse import Context, Mechanism
 from flexmap.dlms.general import Header, KeyChoice, KeyInfo
 from flexmap.dlms.identity import Identity, Use
 from flexmap.dlms.profile import Threat
@@ -253,3 +254,18 @@ def test_compression_is_refused():
     body[0] |= COMPRESSED
     assert line.transceive(b"\xc8" + bytes((len(body),)) + bytes(body)).hex() == NOT_DECIPHERED
     assert events[-1].reason == "security control 0xb0: compression"
+
+
+def test_a_third_party_opens_and_ends_no_association():
+    site = Site()
+    initiate = pdu.encode_initiate_request(pdu.InitiateRequest(conformance=0xFFFFFF, max_pdu=0))
+    for information in (site.third.signed(initiate), site.passed_on(site.third.one_pass(initiate))):
+        aarq = acse.Aarq(context=Context.LN_CIPHERED, mechanism=Mechanism.HLS_SHA256, calling_title=CLIENT_TITLE,
+                         authentication=b"c" * 16, user_information=information)  # fmt: skip
+        assert acse.decode_aare(site.line.transceive(acse.encode_aarq(aarq))).diagnostic == 13
+        assert site.events[-2].reason == "a third party opens no association"
+    information = site.passed_on(site.third.signed(initiate))
+    release = acse.encode_release(acse.Release(reason=0, user_information=information))
+    assert site.line.transceive(release).hex() == "d80101"
+    assert site.events[-1].reason == "release: a third party ends no association"
+    assert site.line.get(15, bytes((0, 0, 40, 0, 0, 255)), 8) == 2
