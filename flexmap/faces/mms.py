@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -34,6 +35,15 @@ class MmsStatus(msgspec.Struct, frozen=True, kw_only=True):
     commands: int = 0
     error: str = ""
     """The last thing that went wrong, with its way out."""
+
+
+class MmsLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a listener holds."""
+
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
+    max_connections_per_address: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 250
+    idle_timeout: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
+    """Seconds that an association may be silent; 0: as long as it likes, TCP finds out who is gone."""
 
 
 class MmsEngine(typing.Protocol):

@@ -10,25 +10,33 @@ from collections.abc import Callable
 
 from flexmap.faces.libiec61850 import limits
 from flexmap.faces.libiec61850.engine import LibIec61850Engine
-from flexmap.faces.mms import MmsEngine
+from flexmap.faces.mms import MmsEngine, MmsLimits
 from flexmap.faces.native.engine import NativeEngine
 from flexmap.mms.report_buffer import EntryStore
 from flexmap.model import ConfigurationError, Site
 
-_Engine = tuple[Callable[[EntryStore | None], MmsEngine], Callable[[Site], None]]
+
+def _libiec61850(wanted: MmsLimits | None, _store: EntryStore | None) -> LibIec61850Engine:
+    if wanted is not None:
+        what = f"the engine {LibIec61850Engine.NAME} holds {limits.MAX_CLIENTS} clients, and no other limits"
+        raise ConfigurationError(what, where="[mms.limits]", remedy='remove the section, or set engine = "native"')
+    return LibIec61850Engine()
+
+
+_Engine = tuple[Callable[[MmsLimits | None, EntryStore | None], MmsEngine], Callable[[Site], None]]
 _ENGINES: dict[str, _Engine] = {
-    LibIec61850Engine.NAME: (lambda _store: LibIec61850Engine(), limits.check_limits),
-    NativeEngine.NAME: (lambda store: NativeEngine(store=store), lambda _site: None),
+    LibIec61850Engine.NAME: (_libiec61850, limits.check_limits),
+    NativeEngine.NAME: (lambda wanted, store: NativeEngine(limits=wanted, store=store), lambda _site: None),
 }
 
 
-def engine(name: str, store: EntryStore | None = None) -> MmsEngine:
-    """Return a new engine; raises ConfigurationError if there is none of that name.
+def engine(name: str, wanted: MmsLimits | None = None, store: EntryStore | None = None) -> MmsEngine:
+    """Return a new engine; raises ConfigurationError if there is none of that name, or its limits are its own.
 
     ``store`` keeps buffered reports, where the engine can make use of it.
     """
     _check_name(name)
-    return _ENGINES[name][0](store)
+    return _ENGINES[name][0](wanted, store)
 
 
 def check_limits(name: str, site: Site) -> None:

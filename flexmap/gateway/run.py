@@ -171,7 +171,7 @@ class Service:
             updates=Updates(firmware, files),
             clocks=clocks,
         )
-        engine = mms_engines.engine(config.mms.engine, store.reports)
+        engine = mms_engines.engine(config.mms.engine, config.mms.limits, store.reports)
         address = (config.mms.host, config.mms.port)
         self._faces = {"dlms": dlms, "mms": MmsFace(engine, config.site, scl, address, gateway.command)}
         for face in self._faces.values():

@@ -1,5 +1,6 @@
 """A raw MMS client: whatever octets a test makes, over a plain socket; blocking, one request at a time."""
 
+import contextlib
 import socket
 
 from flexmap.mms import acse, ber, presentation, session
@@ -128,6 +129,16 @@ class Raw:
     def send(self, pdu):
         """Send an MMS PDU."""
         self.send_unit(session.DATA + presentation.encode_data(self.contexts[1], pdu))
+
+    def send_many(self, service, count):
+        """Send a request many times and read no answer, as far as the peer takes them."""
+        request = ber.tlv(0xA0, b"\x02\x01\x01", service)
+        unit = session.DATA + presentation.encode_data(self.contexts[1], request)
+        octets = b"\x03\x00" + (len(unit) + 7).to_bytes(2, "big") + b"\x02\xf0\x80" + unit
+        self.socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(count):
+                self.socket.sendall(octets)
 
     def receive(self):
         """Return the next MMS PDU."""

@@ -10,9 +10,9 @@ from flexmap.faces.mms_client import MmsClient, Reading
 from flexmap.model import RemoteError, quality
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    with core(tmp_path_factory.mktemp("core")) as engine:
+@pytest.fixture(scope="module", params=["libiec61850", "native"])
+def client(request, tmp_path_factory):
+    with core(tmp_path_factory.mktemp("core"), engine=request.param) as engine:
         engine.update(sample("SM_1"), sample("SM_2", quality=(0, 0, 66, 0, 0, 0, 0), clock_status=1))
         with MmsClient.open("127.0.0.1", engine.port) as opened:
             until(lambda: opened.read(["FMTESTM2/MMTR1.SupWh"])[0].value)

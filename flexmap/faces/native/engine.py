@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from flexmap.faces.interface import OnCommand
-from flexmap.faces.mms import MmsStatus
+from flexmap.faces.mms import MmsLimits, MmsStatus
 from flexmap.faces.native import model
 from flexmap.faces.native.clock import ReactorClock
 from flexmap.faces.native.listener import MmsFactory
@@ -56,20 +56,18 @@ class NativeEngine:
     def __init__(
         self,
         reactor: ReactorBase | None = None,
+        limits: MmsLimits | None = None,
         *,
-        max_connections: int = NATIVE.max_clients,
-        max_connections_per_address: int = NATIVE.max_clients // 2,
-        idle_timeout: float = 0.0,
         store: EntryStore | None = None,
     ) -> None:
-        """Make an engine; ``idle_timeout`` in seconds, 0: an association may be silent for as long as it likes.
-
-        ``store`` keeps the entries of buffered reports; without one they end with the process.
-        """
+        """Make an engine; ``store`` keeps the entries of buffered reports; without one they end with the process."""
         self._reactor = cast("Any", reactor or global_reactor)
-        self._gate = Gate(self._reactor, most=max_connections, most_per_address=max_connections_per_address)
-        self._max_connections = max_connections
-        self._idle_timeout = idle_timeout
+        self._limits = limits or MmsLimits()
+        self._gate = Gate(
+            self._reactor,
+            most=self._limits.max_connections,
+            most_per_address=self._limits.max_connections_per_address,
+        )
         self._host, self._port = "", 0
         self._listening: Any = None
         self._server: Server | None = None
@@ -94,7 +92,7 @@ class NativeEngine:
             host=self._host,
             port=self._port,
             clients=len(self._server.associations) if self._server else 0,
-            max_clients=self._max_connections,
+            max_clients=self._limits.max_connections,
             samples=values.samples if values else 0,
             points=values.points if values else 0,
             points_per_second=self._rate,
@@ -122,7 +120,7 @@ class NativeEngine:
         )
         told = self._reports.told_times()
         self._values.begin_after({meter.id: told.get(built.devices[meter.ld].device, 0) for meter in site.meters})
-        factory = MmsFactory(self._server, self._reactor, gate=self._gate, idle_timeout=self._idle_timeout)
+        factory = MmsFactory(self._server, self._reactor, gate=self._gate, idle_timeout=self._limits.idle_timeout)
         host, port = address
         try:
             self._listening = self._reactor.listenTCP(port, factory, interface=host)
