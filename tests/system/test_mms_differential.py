@@ -35,7 +35,6 @@ ORDER = (
 )
 ECHO = "ISO 9506, Read: with specificationWithResult the specification comes back, of variables as of lists"
 DYNAMIC = "IEC 61850-8-1, dynamic data sets: switched off in libiec61850 (use after free), there in ours"
-REPORTS = "report control blocks cannot be written in the native engine yet"
 REJECT = "ISO 9506, Reject: a confirmed request with a wrong argument is rejected with its invoke identifier"
 TYPE = "ISO 9506, Write: data that do not match the type are type-inconsistent"
 
@@ -47,7 +46,6 @@ DIFFERENCES = {
     "a variable with specification": ECHO,
     "define": DYNAMIC,
     "delete a data set of the SCL file": DYNAMIC,
-    "write RptID": REPORTS,
     "write a structure": TYPE,
     "a read of nothing": REJECT,
     "a read that is cut off": REJECT,

@@ -26,13 +26,6 @@ def served(request, tmp_path_factory):
         yield site, engine, (samples, rates, channels)
 
 
-@pytest.fixture
-def reporting(served):
-    if served[1].status()["engine"] == "native":
-        pytest.skip("the native engine has no reports yet")
-    return served
-
-
 def expected(point, value):
     """The value as MMS has it."""
     if point.reference.cdc == "DPC":
@@ -69,8 +62,8 @@ def test_identities_are_served(served):
     assert got == wanted
 
 
-def test_every_data_set_and_control_block_is_there_for_an_independent_client(reporting):
-    site, engine, _ = reporting
+def test_every_data_set_and_control_block_is_there_for_an_independent_client(served):
+    site, engine, _ = served
     with Rust(engine.port) as client:
         assert len(client.directory()) == METERS + 2
         members, values = client.dataset(ref=f"{site.ied}SM0/LLN0.Meas")
@@ -90,8 +83,8 @@ def test_every_data_set_and_control_block_is_there_for_an_independent_client(rep
         assert [phase[0][0][0] for phase in phases] == [new[points[f"voltage-l{n}"]] for n in (1, 2, 3)]
 
 
-def test_reports_come_again_after_a_client_broke_off(reporting):
-    site, engine, _ = reporting
+def test_reports_come_again_after_a_client_broke_off(served):
+    site, engine, _ = served
     block = f"{site.ied}SM1/LLN0.RP.urMeas01"
     for second in (3, 4):
         with Rust(engine.port) as client:
@@ -102,8 +95,8 @@ def test_reports_come_again_after_a_client_broke_off(reporting):
         engine.wait(lambda status: status["clients"] == 0)
 
 
-def test_a_control_block_stays_enabled_through_quiet_seconds(reporting):
-    site, engine, _ = reporting
+def test_a_control_block_stays_enabled_through_quiet_seconds(served):
+    site, engine, _ = served
     with Rust(engine.port) as client:
         client.enable(ref=f"{site.ied}SM3/LLN0.RP.urMeas01")
         assert client.poll(milliseconds=2500) == []
@@ -111,9 +104,9 @@ def test_a_control_block_stays_enabled_through_quiet_seconds(reporting):
         assert len(client.poll(milliseconds=500)) == 1
 
 
-def test_a_control_block_that_is_given_another_data_set_reports_it(reporting):
+def test_a_control_block_that_is_given_another_data_set_reports_it(served):
     # The last test of this server: from here on it takes every member for awaited.
-    site, engine, _ = reporting
+    site, engine, _ = served
     block, data_set = f"{site.ied}SM2/LLN0.RP.urMeas01", f"{site.ied}SM2/LLN0$Energy"
     with Rust(engine.port) as client:
         client.enable(ref=block, dataset=data_set)

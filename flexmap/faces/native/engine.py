@@ -60,7 +60,7 @@ class NativeEngine:
         *,
         store: EntryStore | None = None,
     ) -> None:
-        """Make an engine; ``store`` keeps the entries of buffered reports; without one they end with the process."""
+        """Make an engine; ``store`` keeps entries of buffered reports; without one they end with the process."""
         self._reactor = cast("Any", reactor or global_reactor)
         self._limits = limits or MmsLimits()
         self._gate = Gate(
