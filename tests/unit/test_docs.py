@@ -13,6 +13,7 @@ import pytest
 from flexmap.cli.main import cli
 from flexmap.dlms.apdu import CONFORMANCE_LN, CONFORMANCE_SN, Conformance
 from flexmap.faces.libiec61850.limits import check_limits
+from flexmap.faces.mms import MmsLimits
 from flexmap.gateway import concentrator_config
 from flexmap.gateway import config as configuration
 from flexmap.gateway.demo import CLIENTS, SECRETS, DemoOptions, write_config
@@ -95,6 +96,7 @@ def test_commands_parse(command, tmp_path, monkeypatch):
 SECTIONS = {
     "`[site]`": (SiteSection,),
     "`[mms]`": (MmsSection,),
+    "`[mms.limits]`": (MmsLimits,),
     "`[dlms]`": (DlmsSection, DlmsClient),
     "`[[dlms.listener]]`": (WrapperTcp, WrapperUdp, HdlcSerial, HdlcTcp),
     "`[dlms.push]`": (DlmsPush,),
@@ -117,7 +119,7 @@ def options(struct):
             "client",
             "listener",
             "retention",
-        } | ({"push"} if struct is DlmsSection else set()):
+        } | {DlmsSection: {"push"}, MmsSection: {"limits"}}.get(struct, set()):
             yield field.name, field.default
 
 
