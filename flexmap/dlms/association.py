@@ -14,7 +14,15 @@ from flexmap.dlms.general_blocks import GeneralTransfer, joined
 from flexmap.dlms.general_blocks import decode as decode_block
 from flexmap.dlms.layers import GLOBAL, SERVICE_ROOM, CipheredLayer, Opened
 from flexmap.dlms.notification import Change
-from flexmap.dlms.object_access import MALFORMED, NOT_NEGOTIATED, TOO_LONG, ObjectAccess, RowsGoneError
+from flexmap.dlms.object_access import (
+    MALFORMED,
+    NEITHER,
+    NOT_NEGOTIATED,
+    TOO_LONG,
+    ObjectAccess,
+    RowsGoneError,
+    one_of_two,
+)
 from flexmap.dlms.objects import AssociationContext
 from flexmap.dlms.profile import ClientProfile, EventKind, Threat
 from flexmap.dlms.protection import Protection, ReplayError
@@ -112,16 +120,16 @@ class Association:
         self._lookup = lookup
         self._initial = initial
         """Protection that the association was opened with: the least from then on."""
-        self._late: dict[bool, _Late] = {}
-        """By whether the request has high priority."""
+        self._late: tuple[_Late | None, _Late | None] = NEITHER
+        """Of a request of normal priority, and of one of high priority."""
         self._transfer: GeneralTransfer | None = None
         self._outside = False
         """The blocks of the transfer are protected, each of them."""
         self._wrap: Wrap | None = None
         """Layers of the response to a message that came in blocks."""
         self._narrow = False
-        self.deliver: Callable[[bytes], None] = lambda _: None
-        self.announce: Callable[[bytes], bool] = lambda _: False
+        self.deliver: Callable[[bytes], None] = _nobody
+        self.announce: Callable[[bytes], bool] = _unheard
         """Sends what the client did not ask for; tells whether it went out."""
         services.deliver = self._deliver_late
         if protection is None:
@@ -237,7 +245,7 @@ class Association:
             self._transfer = self._new_transfer(None)
             return joined(self._send_long(self._transfer, wrap))
         elif services.began is not None:
-            self._late[services.began] = _Late(wrap)
+            self._late = one_of_two(self._late, services.began, _Late(wrap))
         return b""
 
     def _new_transfer(self, outer: Opened | None) -> GeneralTransfer:
@@ -280,7 +288,7 @@ class Association:
         if services.long is not None:
             return self._send_long(transfer, self._wrap)
         if services.began is not None:
-            self._late[services.began] = _Late(self._wrap, transfer, outer)
+            self._late = one_of_two(self._late, services.began, _Late(self._wrap, transfer, outer))
         return []
 
     def _send_long(self, transfer: GeneralTransfer, wrap: Wrap | None) -> list[bytes]:
@@ -294,7 +302,8 @@ class Association:
         return transfer.send(message)
 
     def _deliver_late(self, urgent: bool, response: bytes) -> None:
-        late = self._late.pop(urgent, None)
+        late = self._late[urgent]
+        self._late = one_of_two(self._late, urgent, None)
         wrap = None if late is None else late.wrap
         transfer = None if late is None else late.transfer
         if transfer is None and self._services.long is not None:
@@ -390,7 +399,7 @@ class Association:
         self.announce = _unheard
         self._services.beyond = self.handle = _closed
         self._transfer = None
-        self._late.clear()
+        self._late = NEITHER
         if self._protection is not None:
             self._protection.record()
 

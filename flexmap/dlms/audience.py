@@ -35,10 +35,9 @@ class Audience:
         return sum(len(listening) for listening in self._listening.values())
 
     def join(self, association: Association) -> None:
-        """Tell an association of changes from now on, if it listens."""
-        if association.listens:
-            time = 0.0 if self._now is None else self._now()
-            self._listening.setdefault(association.server_sap, {})[association] = (float(BURST), time)
+        """Tell an association of changes from now on."""
+        time = 0.0 if self._now is None else self._now()
+        self._listening.setdefault(association.server_sap, {})[association] = (float(BURST), time)
 
     def leave(self, association: Association) -> None:
         """Tell it no more."""

@@ -50,6 +50,20 @@ MALFORMED = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.
 TOO_LONG = pdu.exception_response(StateError.SERVICE_NOT_ALLOWED, ServiceError.PDU_TOO_LONG)
 
 
+NEITHER: tuple[None, None] = (None, None)
+"""What stands for nothing of normal and of high priority: one for all associations."""
+
+
+def one_of_two(pair: tuple[T | None, T | None], urgent: bool, item: T | None) -> tuple[T | None, T | None]:
+    """Return a pair, of normal and of high priority, with another item in one of its places."""
+    changed = (pair[0], item) if urgent else (item, pair[1])
+    return NEITHER if changed == NEITHER else changed
+
+
+def _nobody(*_: object) -> None:
+    """Take what nobody waits for."""
+
+
 class RowsGoneError(RemoteError):
     """Rows that were announced were deleted before they went out."""
 
@@ -103,13 +117,13 @@ class ObjectAccess:
         """The request that is being answered came in general blocks, and so goes its response."""
         self.long: Outgoing | None = None
         """A response that is to go out in general blocks; ``respond`` returns nothing then."""
-        self._waiting: dict[bool, Pending] = {}
-        """What waits for a meter, by whether it has high priority."""
+        self._waiting: tuple[Pending | None, Pending | None] = NEITHER
+        """What waits for a meter: of normal priority, and of high priority."""
         self.began: bool | None = None
         """The request that is being answered has begun to wait; whether it has high priority."""
-        self.deliver: Callable[[bool, bytes], None] = lambda _, __: None
+        self.deliver: Callable[[bool, bytes], None] = _nobody
         """Takes the priority of a request and its plain response, which comes late; empty where it is ``long``."""
-        self.denied: Callable[[str], None] = lambda _: None
+        self.denied: Callable[[str], None] = _nobody
         """Told of each SET and ACTION that the client has no right to, and what comes before authentication."""
         self.hls: Callable[[bytes], bytes | None] | None = None
         """Checks the client's answer to our challenge and returns ours to its; set until that has happened."""
@@ -124,7 +138,7 @@ class ObjectAccess:
     @property
     def waiting(self) -> bool:
         """A request waits for its meter."""
-        return bool(self._waiting)
+        return self._waiting is not NEITHER
 
     def _urgent(self, *, asked: bool) -> bool:
         """Tell whether a request has high priority; without priority management all are alike."""
@@ -132,7 +146,7 @@ class ObjectAccess:
 
     def _blocked(self, *, urgent: bool) -> bool:
         """Tell whether a request must be refused until another is answered."""
-        return urgent in self._waiting or (not urgent and bool(self._waiting))
+        return self._waiting[urgent] is not None or (not urgent and self.waiting)
 
     @property
     def longest(self) -> int:
@@ -164,9 +178,10 @@ class ObjectAccess:
     def close(self) -> None:
         """Forget what is under way: the association ends."""
         self.long = None
-        for pending in self._waiting.values():
-            pending.cancelled = True
-        self._waiting.clear()
+        for pending in self._waiting:
+            if pending is not None:
+                pending.cancelled = True
+        self._waiting = NEITHER
 
     def _fast(self) -> dict[bytes, object]:
         """Return what can be read without a further look."""
@@ -199,12 +214,12 @@ class ObjectAccess:
         return b""
 
     def _wait(self, pending: Pending, job: Job[bytes], *, confirmed: bool, urgent: bool) -> None:
-        self._waiting[urgent] = pending
+        self._waiting = one_of_two(self._waiting, urgent, pending)
         self._readable = {}
 
         def resume(reply: ActionReply) -> None:
-            del self._waiting[urgent]
-            if not self._waiting:
+            self._waiting = one_of_two(self._waiting, urgent, None)
+            if not self.waiting:
                 self._readable = self._fast()
             try:
                 following = job.send(reply)

@@ -135,8 +135,9 @@ class Peer:
                 self._deliver(key, each)
 
         association.deliver = deliver
-        association.announce = partial(self._announce, key)
-        self._server.audience.join(association)
+        if association.listens:
+            association.announce = partial(self._announce, key)
+            self._server.audience.join(association)
         self._open[key] = association
         self._pool.enter(self, key)
 

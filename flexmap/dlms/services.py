@@ -12,6 +12,7 @@ from flexmap.dlms.blocks import Incoming, Outgoing
 from flexmap.dlms.notification import Change, event_notification
 from flexmap.dlms.object_access import (
     MALFORMED,
+    NEITHER,
     NOT_NEGOTIATED,
     NOT_UNDERSTOOD,
     REPLY_TO_HLS,
@@ -20,6 +21,7 @@ from flexmap.dlms.object_access import (
     Job,
     ObjectAccess,
     RowsGoneError,
+    one_of_two,
 )
 from flexmap.dlms.objects import ActionReply, AssociationContext, LogicalDevice, Pending, View
 from flexmap.dlms.profile import ClientProfile, Limits
@@ -61,10 +63,13 @@ class _Lane:
         self.incoming: Incoming | None = None
 
 
+_NO_LANE = _Lane()
+
+
 class Services(ObjectAccess):
     """The services of one open association."""
 
-    __slots__ = ("_lane", "_urgent_lane", "_usual")
+    __slots__ = ("_lane", "_lanes")
 
     def __init__(
         self,
@@ -77,16 +82,17 @@ class Services(ObjectAccess):
         room: int,
     ) -> None:
         super().__init__(device, view, client, context, limits=limits, room=room)
-        self._lane = self._usual = _Lane()
-        """The lane of the request that is being answered, and that of normal priority."""
-        self._urgent_lane: _Lane | None = None
+        self._lanes: tuple[_Lane | None, _Lane | None] = NEITHER
+        """Of normal and of high priority, made when they are needed."""
+        self._lane = _NO_LANE
+        """The lane of the request that is being answered."""
 
     def _lane_of(self, *, urgent: bool) -> _Lane:
-        if not urgent:
-            return self._usual
-        if self._urgent_lane is None:
-            self._urgent_lane = _Lane()
-        return self._urgent_lane
+        lane = self._lanes[urgent]
+        if lane is None:
+            lane = _Lane()
+            self._lanes = one_of_two(self._lanes, urgent, lane)
+        return lane
 
     # --- entry
 
@@ -138,8 +144,7 @@ class Services(ObjectAccess):
     def close(self) -> None:
         """Forget transfers and the request that waits: the association ends."""
         super().close()
-        self._lane = self._usual = _Lane()
-        self._urgent_lane = None
+        self._lanes, self._lane = NEITHER, _NO_LANE
 
     def _refuse(self, request: Request, result: DataAccessResult) -> bytes:
         """Return the response of the request's own kind that says ``result`` for each target."""
