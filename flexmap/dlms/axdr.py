@@ -109,7 +109,12 @@ def octet_string(octets: bytes) -> bytes:
 
 def structure(*elements: bytes) -> bytes:
     """Return a structure of elements that are encoded already."""
-    return b"\x02" + encode_length(len(elements)) + b"".join(elements)
+    return structure_head(len(elements)) + b"".join(elements)
+
+
+def structure_head(count: int) -> bytes:
+    """Return what stands before the elements of a structure."""
+    return b"\x02" + encode_length(count)
 
 
 def array(elements: Sequence[bytes]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
+from functools import lru_cache
 
 import msgspec
 
@@ -18,6 +19,11 @@ NOT_SPECIFIED = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x80\x00\xff"
 """A date-time with no field specified."""
 
 _LAYOUT = struct.Struct(">HBBBBBBBhB")
+_DATE, _TIME = struct.Struct(">HBBB"), struct.Struct(">BBBBhB")
+"""The same in two parts."""
+_DAY = 8_640_000
+"""Hundredths of a second."""
+_FIRST_DAY = dt.date(1970, 1, 1).toordinal()
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _UNSPECIFIED_DEVIATION = -0x8000
 
@@ -99,22 +105,21 @@ def encode(epoch_ms: int, deviation: int = 0, status: int = 0) -> bytes:
 
     Raises CosemTimeError outside the years 1–9999.
     """
-    try:
-        local = _EPOCH + dt.timedelta(milliseconds=epoch_ms - deviation * 60_000)
-    except OverflowError:
-        raise CosemTimeError(f"{epoch_ms} ms is outside the years 1-9999") from None
-    return _LAYOUT.pack(
-        local.year,
-        local.month,
-        local.day,
-        local.isoweekday(),
-        local.hour,
-        local.minute,
-        local.second,
-        local.microsecond // 10_000,
-        deviation,
-        status,
+    day, of_day = divmod(epoch_ms // 10 - deviation * 6000, _DAY)
+    minutes, hundredths = divmod(of_day, 6000)
+    return _date(day) + _TIME.pack(
+        minutes // 60, minutes % 60, hundredths // 100, hundredths % 100, deviation, status
     )
+
+
+@lru_cache(maxsize=1024)
+def _date(day: int) -> bytes:
+    """Return the five octets of the date so many days after 1970-01-01."""
+    try:
+        date = dt.date.fromordinal(_FIRST_DAY + day)
+    except (ValueError, OverflowError):
+        raise CosemTimeError(f"day {day} after 1970-01-01 is outside the years 1-9999") from None
+    return _DATE.pack(date.year, date.month, date.day, date.isoweekday())
 
 
 def encode_fields(fields: DateTime) -> bytes:

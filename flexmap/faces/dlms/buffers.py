@@ -61,9 +61,11 @@ class Buffer(Generic[Row]):
         return Rows(len(numbers), self._rows(islice(rows, len(numbers)), selection.columns(len(self._columns))))
 
     def _rows(self, rows: Iterator[Row], chosen: Sequence[int]) -> Iterator[bytes]:
+        whole = list(chosen) == list(range(len(self._columns)))
+        head = axdr.structure_head(len(chosen))
         for row in rows:
             cells = self._encode(row)
-            yield axdr.structure(*[cells[column] for column in chosen])
+            yield head + b"".join(cells if whole else [cells[column] for column in chosen])
 
     def _period(self, selection: RangeSelection) -> tuple[int | None, int | None]:
         restricting = selection.restricting
@@ -85,13 +87,17 @@ class Buffer(Generic[Row]):
         raise SelectionError("a column that is not captured")
 
 
+UNENCODABLE = (OverflowError, ValueError, TypeError, LocalError)
+"""Raised where a value is no number, or one too large for its register."""
+
+
 def cell(encoder: Callable[[Value], bytes], value: Value) -> bytes:
     """Return a register's value in a row; null-data where it is missing."""
     if value is None:
         return axdr.NULL
     try:
         return encoder(value)
-    except (OverflowError, ValueError, TypeError, LocalError):  # no number, or one too large for its register
+    except UNENCODABLE:
         return axdr.NULL
 
 

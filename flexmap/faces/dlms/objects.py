@@ -16,7 +16,7 @@ from flexmap.faces.dlms.demand import demand_definitions
 from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.mapping import value as values
 from flexmap.mapping.zone import UTC, Zone
-from flexmap.model import EventLog, LocalError, MeterType, Part, Point, Register, Value, obis
+from flexmap.model import EventLog, Kind, LocalError, MeterType, Part, Point, Register, Value, obis
 
 DISCONNECT_MODE = 4
 """Class 70 control_mode: remote disconnection, remote reconnection without a hand at the meter."""
@@ -237,6 +237,8 @@ def _encoder(point: Point, part: Part) -> Callable[[Value], bytes]:
     encode = axdr.encoder(point.type)
     if point.type == "boolean":
         return lambda number: encode(bool(number))
+    if point.kind is Kind.ENERGY and part is Part.NET:  # as it stands in its register: profiles have millions
+        return lambda number: encode(number if type(number) is int else values.raw(point, number, part))
     return lambda number: encode(values.raw(point, number, part))
 
 

@@ -7,6 +7,7 @@ beside it: demands, billing and the daily profile do not depend on what a head-e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -16,7 +17,7 @@ from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.objects import ObjectDefinition, Rows, RowSource, SlotValue
 from flexmap.dlms.profile import ClientProfile
 from flexmap.dlms.selection import CaptureObject, Selection, decode_capture_objects
-from flexmap.faces.dlms.buffers import Buffer, cell, event_rows
+from flexmap.faces.dlms.buffers import UNENCODABLE, Buffer, cell, event_rows
 from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.faces.dlms.objects import (
     CLOCK_COLUMN,
@@ -43,6 +44,7 @@ RESET, CAPTURE = 1, 2
 MOST_COLUMNS = 64
 LEAST_PERIOD = 60
 _HOUR = 3600
+_DAYLIGHT = int(AmrStatus.DAYLIGHT_SAVING)
 _UNSIGNED = axdr.encoder("unsigned")
 _LONG = axdr.encoder("double-long-unsigned")
 
@@ -173,16 +175,27 @@ def row_encoder(
     local, status = objects.local, status_column(profile)
     captured = {column: objects.capturable[column] for column in columns if column in objects.capturable}
     names = tuple(dict.fromkeys(each.point for each in captured.values()))
-    cells: list[Callable[[ProfileRow], bytes]] = []
-    for column in columns:
-        if column == CLOCK_COLUMN:
-            cells.append(lambda row: local.value(row.time, row.clock_status))
-        elif column == status:
-            cells.append(lambda row: _UNSIGNED(shown_status(row, local)))
-        else:
-            place, encode = names.index(captured[column].point), captured[column].encode
-            cells.append(lambda row, place=place, encode=encode: cell(encode, row.values[place]))  # type: ignore[misc]
-    return names, lambda row: [each(row) for each in cells]
+    own = {
+        CLOCK_COLUMN: lambda row: local.value(row.time, row.clock_status),
+        status: lambda row: _UNSIGNED(shown_status(row, local)),
+    }
+    plan: list[tuple[Callable[[Any], bytes], int | None]] = [
+        (captured[column].encode, names.index(captured[column].point))
+        if column in captured
+        else (own[column], None)
+        for column in columns
+    ]
+
+    def encode(row: ProfileRow) -> list[bytes]:
+        values = row.values
+        try:
+            if None not in values:
+                return [each(row if place is None else values[place]) for each, place in plan]
+        except UNENCODABLE:
+            pass
+        return [each(row) if place is None else cell(each, values[place]) for each, place in plan]
+
+    return names, encode
 
 
 def shown_status(row: ProfileRow, local: LocalTime) -> int:
@@ -190,8 +203,7 @@ def shown_status(row: ProfileRow, local: LocalTime) -> int:
     zone = local.zone
     if zone.is_utc:
         return row.status
-    daylight = AmrStatus.DAYLIGHT_SAVING if zone.daylight(row.time // 1000) else 0
-    return row.status & ~AmrStatus.DAYLIGHT_SAVING | daylight
+    return row.status & ~_DAYLIGHT | (_DAYLIGHT if zone.daylight(row.time // 1000) else 0)
 
 
 def _period(data: bytes) -> int:
