@@ -19,6 +19,8 @@ from test_dlms_protection import (
     secure_server,
 )
 from test_dlms_setup import NOW, Authority, call, managed
+from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 
 from flexmap.dlms import axdr, certificates, suite
 from flexmap.dlms.acse import Mechanism
@@ -31,6 +33,7 @@ from flexmap.dlms.profile import Threat
 from flexmap.dlms.security import AUTHENTICATED_ENCRYPTED, MemoryCounterStore
 from flexmap.dlms.setup import with_certificates
 from flexmap.dlms.suite import SUITES
+from flexmap.faces.dlms.certificate_watch import CertificateWatch
 
 DAY = 86400.0
 POINTS = {use: public_of(f"client {use.name.lower()}", 1) for use in Use}
@@ -282,3 +285,34 @@ def test_certificates_that_openssl_made(tmp_path):
     certificates.check(known[1], known, day)
     with pytest.raises(CertificateError, match="authority"):
         certificates.check(known[1], known[1:], day)
+
+
+def test_certificates_that_end_soon_are_spoken_of_every_day():
+    authority, clock, said = Authority(), Clock(), []
+    clock.rightNow = NOW
+    ders = (authority.der, signing(authority, days=60.0), agreement(authority, days=29.0))
+    client = with_certificates(profile_of(Mechanism.HLS_ECDSA, 1, system_title=CLIENT_TITLE),
+                               Identity(identity().keys, {}, ders))  # fmt: skip
+    watch = CertificateWatch(clock, {client.sap: client, 2: profile_of(Mechanism.LLS, 0)})
+
+    def observe(event):
+        if event.get("log_namespace") == "flexmap.dlms":
+            said.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        watch.begin()
+        end = f"{dt.datetime.fromtimestamp(NOW + 29 * DAY, dt.UTC):%Y-%m-%d}"
+        assert said == [f"certificate of client 'HLS_ECDSA 1' for agreement ends on {end}"]
+        clock.pump([DAY] * 30)
+        assert len(said) == 1 + 30
+        assert said[-1] == f"certificate of client 'HLS_ECDSA 1' for agreement has ended on {end}"
+        clock.pump([DAY] * 2)
+        assert "for signing ends on" in "".join(said)
+        watch.stop()
+        count = len(said)
+        clock.pump([DAY] * 3)
+        assert len(said) == count
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert clock.getDelayedCalls() == []

@@ -19,6 +19,7 @@ from flexmap.dlms.push_setup import push_setup
 from flexmap.dlms.server import Server
 from flexmap.dlms.setup import Forgetful, Keystore
 from flexmap.faces.dlms.billing import billing_objects
+from flexmap.faces.dlms.certificate_watch import CertificateWatch
 from flexmap.faces.dlms.clock import MeterClock
 from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.faces.dlms.demand import demand_objects
@@ -152,6 +153,7 @@ class DlmsFace:
             now=reactor.seconds,
             tolerance=settings.certificate_tolerance,
         )
+        self._certificates = CertificateWatch(reactor, self.server.clients)
         self._tell = Throttle(reactor)
         self._post = Post(reactor, self._tell)
         if push is not None:
@@ -169,6 +171,7 @@ class DlmsFace:
         self._ports.open(self.server, self._tell)
         for live in self._live:
             live.begin()
+        self._certificates.begin()
         return succeed(None)
 
     def update(self, samples: Sequence[Sample]) -> None:
@@ -201,6 +204,7 @@ class DlmsFace:
         """Close every connection and listen no more."""
         for live in self._live:
             live.stop()
+        self._certificates.stop()
         self._post.close()
         stopped = self._ports.close()
         stopped.addCallback(lambda _: None)
