@@ -68,7 +68,7 @@ def main(name, site_file, cid, port, *limits):
     site = msgspec.json.decode(Path(site_file).read_bytes(), type=Site)
     if name == "native":
         store = Store(Path(store_file[0]), site).reports if store_file else None
-        engine = NativeEngine(store=store)
+        engine = NativeEngine(store=store, command_timeout=float(timeout))
     else:
         engine = LibIec61850Engine(command_timeout=float(timeout))
         engine.SILENCE_LIMIT = float(silence)

@@ -17,9 +17,9 @@ OBJECTS = {1: "FMTESTM1/XSWI2.Pos", 2: "FMTESTM1/CSWI2.Pos", 3: DIRECT, 4: SBO}
 """Control object by control model; 1 and 2 act on the point ``relay`` (off), 3 and 4 on ``breaker`` (on)."""
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    with core(tmp_path_factory.mktemp("core"), command_timeout=1.5) as running:
+@pytest.fixture(scope="module", params=["libiec61850", "native"])
+def engine(tmp_path_factory, request):
+    with core(tmp_path_factory.mktemp("core"), engine=request.param, command_timeout=1.5) as running:
         running.update(sample("SM_1"))
         running.wait(lambda status: status["samples"] == 1)
         yield running

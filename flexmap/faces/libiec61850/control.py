@@ -17,44 +17,10 @@ from typing import NamedTuple
 from flexmap.faces.libiec61850 import ctypes_api as api
 from flexmap.faces.libiec61850.ctypes_api import Pointer
 from flexmap.faces.libiec61850.model import BuiltDevice
+from flexmap.mms.add_cause import ADD_CAUSE, add_cause
 from flexmap.model import Command, CommandResult, Site, Value
 
-ADD_CAUSE = {
-    "unknown": 0,
-    "not-supported": 1,
-    "blocked-by-switching-hierarchy": 2,
-    "select-failed": 3,
-    "invalid-position": 4,
-    "position-reached": 5,
-    "parameter-change-in-execution": 6,
-    "step-limit": 7,
-    "blocked-by-mode": 8,
-    "blocked-by-process": 9,
-    "blocked-by-interlocking": 10,
-    "blocked-by-synchrocheck": 11,
-    "command-already-in-execution": 12,
-    "blocked-by-health": 13,
-    "1-of-n-control": 14,
-    "abortion-by-cancel": 15,
-    "time-limit-over": 16,
-    "abortion-by-trip": 17,
-    "object-not-selected": 18,
-    "object-already-selected": 19,
-    "no-access-authority": 20,
-    "abortion-by-communication-loss": 23,
-    "abortion-by-command": 24,
-    "none": 25,
-    "inconsistent-parameters": 26,
-    "locked-by-other-client": 27,
-}
-"""AddCause by name (IEC 61850-7-2 table 'AddCause'); a command's cause may be one of these names."""
-
 _ENHANCED = 3
-
-
-def add_cause(cause: str) -> int:
-    """Return the AddCause of a refused command: by its name, else blocked-by-process."""
-    return ADD_CAUSE.get(cause.strip().lower().replace(" ", "-"), ADD_CAUSE["blocked-by-process"])
 
 
 class _Open(NamedTuple):

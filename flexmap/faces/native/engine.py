@@ -20,6 +20,7 @@ from flexmap.faces.interface import OnCommand
 from flexmap.faces.mms import MmsLimits, MmsStatus
 from flexmap.faces.native import model
 from flexmap.faces.native.clock import ReactorClock
+from flexmap.faces.native.control import Desk, install_all
 from flexmap.faces.native.listener import MmsFactory
 from flexmap.faces.native.values import Values
 from flexmap.faces.tcp import Gate
@@ -58,6 +59,7 @@ class NativeEngine:
         reactor: ReactorBase | None = None,
         limits: MmsLimits | None = None,
         *,
+        command_timeout: float = 10.0,
         store: EntryStore | None = None,
     ) -> None:
         """Make an engine; ``store`` keeps entries of buffered reports; without one they end with the process."""
@@ -73,6 +75,8 @@ class NativeEngine:
         self._server: Server | None = None
         self._values: Values | None = None
         self._reports: Reports | None = None
+        self._desk: Desk | None = None
+        self._command_timeout = command_timeout
         self._store = store
         self._early: list[Sample] = []
         """Samples that came before the engine was started."""
@@ -97,23 +101,26 @@ class NativeEngine:
             points=values.points if values else 0,
             points_per_second=self._rate,
             skipped=values.skipped if values else 0,
+            commands=self._desk.count if self._desk else 0,
             error=self._error,
         )
 
     def start(self, site: Site, scl: bytes, address: tuple[str, int], on_command: OnCommand) -> Deferred[int]:
         """Serve a site on (host, port); see MmsEngine."""
-        del on_command
-        return maybeDeferred(self._start, site, scl, address)
+        return maybeDeferred(self._start, site, scl, address, on_command)
 
-    def _start(self, site: Site, scl: bytes, address: tuple[str, int]) -> int:
+    def _start(self, site: Site, scl: bytes, address: tuple[str, int], on_command: OnCommand) -> int:
         with _no_collection():
             ied = served.parse(scl, site.ied)
             built = model.build(ied, time.time_ns() // 1_000_000)
             self._values = Values(site, built, self._changed)
         self._server = Server(built.variables, identity=(ied.vendor, ied.type, ied.revision), on_event=self._told)
+        clock = ReactorClock(self._reactor)
+        self._desk = Desk(on_command, self._values.last, clock, self._command_timeout)
+        install_all(site, built, self._desk, clock, self._changed)
         self._reports = Reports(
             self._server,
-            ReactorClock(self._reactor),
+            clock,
             store=self._store,
             settable=ied.settable_report_fields,
             on_error=self._not_kept,
