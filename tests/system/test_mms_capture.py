@@ -21,10 +21,10 @@ def tshark(capture, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-@pytest.fixture(scope="module")
-def capture(tmp_path_factory):
+@pytest.fixture(scope="module", params=["libiec61850", "native"])
+def capture(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("capture")
-    with core(folder) as engine:
+    with core(folder, engine=request.param) as engine:
         engine.update(sample("SM_1"), sample("SM_2"))
         relay = Relay(engine.port)
         with MmsClient.open("127.0.0.1", relay.port) as client:

@@ -56,6 +56,7 @@ def script(engine):
         yield "select", one.put("CSWI1", "SBOw", command())
         # libiec61850 shows it a moment later.
         until(lambda: one.get("CSWI1$ST$Pos$stSeld")[0].endswith("830101"))
+        one.invoke = 50
         yield "select again", one.put("CSWI1", "SBOw", command())
         yield "another selects", other.put("CSWI1", "SBOw", command())
         yield "another operates", other.put("CSWI1", "Oper", command())
