@@ -105,7 +105,26 @@ class Services(ObjectAccess):
                 found = self._values[found]
             if found.__class__ is bytes and len(found) + 4 <= self._room:
                 return b"\xc4\x01" + apdu[2:3] + b"\x00" + found
+        elif apdu[:2] == b"\xc0\x03":
+            return self._listed_at_once(apdu) or self.beyond(apdu)
         return self.beyond(apdu)
+
+    def _listed_at_once(self, apdu: bytes) -> bytes:
+        """Return the response to a GET with list if all of it is as simple, else nothing."""
+        count, end = apdu[3] if len(apdu) > 3 else 0, len(apdu)
+        if end != 4 + 10 * count or not 0 < count < min(0x80, self._limits.max_list + 1) or any(apdu[13::10]):
+            return b""
+        readable, values = self._readable, self._values
+        parts = [b"\xc4\x03" + apdu[2:4]]
+        for at in range(4, end, 10):
+            found = readable.get(apdu[at : at + 9])
+            if found.__class__ is int:
+                found = values[found]
+            if found.__class__ is not bytes:
+                return b""
+            parts.append(found)
+        response = b"\x00".join(parts)
+        return response if len(response) <= self._room and self._able(Conformance.MULTIPLE_REFERENCES) else b""
 
     def _fast(self) -> dict[bytes, object]:
         return self._view.unguarded if self._able(Conformance.GET) else {}
