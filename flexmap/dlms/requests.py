@@ -140,7 +140,7 @@ def decode_request(apdu: bytes) -> Request:
     service, kind, invoke = apdu[:3]
     cursor = Cursor(apdu, 3)
     targets: tuple[Target, ...] = ()
-    values: tuple[bytes | None, ...] = ()
+    values: tuple[bytes | None, ...] | None = None
     block: Block | None = None
     number = 0
     match service, kind:
@@ -171,14 +171,14 @@ def decode_request(apdu: bytes) -> Request:
         case _:
             raise ApduError(f"unknown request {service:#04x} {kind}")
     cursor.finish()
-    if values and len(values) != len(targets):
+    if values is not None and len(values) != len(targets):
         raise ApduError(f"{len(targets)} targets, {len(values)} values")
     return Request(
         service=service,
         kind=kind,
         invoke=invoke,
         targets=targets,
-        values=values,
+        values=values or (),
         block=block,
         number=number,
     )

@@ -31,6 +31,39 @@ def whole_profile(device):
     return axdr.array([device.profile.row(number, range(3)) for number in range(1440)])
 
 
+# --- lists
+
+
+@pytest.mark.parametrize("what", ["energy", "missing", "serial", "profile"])
+def test_a_list_answers_each_of_its_attributes_as_a_request_of_its_own(what):
+    meter, _ = opened()
+    keys = [KEY["energy"], KEY[what], KEY["power"]]
+    parts = [meter.transceive(b"\xc0\x01\xc1" + key + b"\0")[3:] for key in keys]
+    listed = meter.transceive(b"\xc0\x03\xc1\x03" + b"".join(key + b"\0" for key in keys))
+    assert listed == b"\xc4\x03\xc1\x03" + b"".join(parts)
+
+
+def test_a_list_of_simple_values_too_needs_its_conformance_bit_its_length_and_room():
+    request = b"\xc0\x03\xc1\x14" + (KEY["energy"] + b"\0") * 20
+    meter, _ = opened()
+    whole = meter.transceive(request)
+    assert whole == b"\xc4\x03\xc1\x14" + b"\0\x06\0\x01\xe2\x40" * 20
+    for broken in (request[:-1], request + b"\0", request[:3] + b"\x13" + request[4:]):
+        assert meter.transceive(broken)[0] == 0xD8
+    meter, _ = opened(conformance=CONFORMANCE_LN & ~Conformance.MULTIPLE_REFERENCES)
+    assert meter.transceive(request)[0] == 0xD8
+    meter, _ = opened(max_pdu=100)
+    assert meter.transceive(request)[:4].hex() == "c402c100"
+    meter, _ = opened(limits=Limits(max_list=19))
+    assert meter.transceive(request) == b"\xc4\x03\xc1\x14" + b"\x01\xfa" * 20
+
+
+@pytest.mark.parametrize("head", ["c104c101", "c303c101"])
+def test_a_list_without_values_is_malformed(head):
+    meter, _ = opened()
+    assert meter.transceive(bytes.fromhex(head) + KEY["note"] + b"\0" * (head[1] == "1") + b"\0")[0] == 0xD8
+
+
 # --- ACTION in blocks
 
 
