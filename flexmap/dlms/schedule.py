@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -91,5 +92,10 @@ def _execution(value: object) -> Execution:
 
 def following(executions: Sequence[Execution], after: int) -> int | None:
     """Return when the next of them is due after ``after``, in s since 1970; ``None`` if none is."""
+    return _following(tuple(executions), after)
+
+
+@lru_cache(256)  # the schedules of all meters are mostly the same
+def _following(executions: tuple[Execution, ...], after: int) -> int | None:
     times = [at for at in (each.following(after) for each in executions) if at is not None]
     return min(times, default=None)

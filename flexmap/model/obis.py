@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from flexmap.model.error import LocalError
 
@@ -14,6 +15,11 @@ def parse(text: str) -> bytes:
 
     Raises LocalError if the text is not an OBIS code.
     """
+    return _parse(text)
+
+
+@lru_cache(4096)
+def _parse(text: str) -> bytes:
     match = _TEXT.fullmatch(text.strip())
     groups = [int(group) for group in match.groups("255")] if match else [256]
     if max(groups) > 255:

@@ -15,14 +15,11 @@ from flexmap.faces.dlms.billing_definitions import (
     END_OF_PERIOD,
     SCHEDULE_LN,
     SCRIPTS_LN,
-    billing_columns,
-    billing_profile,
-    billing_scripts,
 )
 from flexmap.faces.dlms.buffers import Buffer, cell
 from flexmap.faces.dlms.device import MeterDevice
 from flexmap.faces.dlms.live import LiveObject
-from flexmap.faces.dlms.objects import CLOCK_COLUMN, MeterObjects
+from flexmap.faces.dlms.objects import MeterObjects
 from flexmap.faces.dlms.pushing import Keeper
 from flexmap.faces.dlms.scripts import ActionSchedule, ScriptTable
 from flexmap.model import Meter, Value
@@ -38,7 +35,7 @@ def billing_objects(
     store: Store, meter: Meter, objects: MeterObjects, device: MeterDevice, *, keeper: Keeper | None, reactor: Any
 ) -> list[LiveObject]:
     """Return the live objects of a meter; ``keeper`` has the schedule. Raises LocalError if it cannot be read."""
-    table = ScriptTable(SCRIPTS_LN, billing_scripts(objects.meter_type), device.perform)
+    table = ScriptTable(SCRIPTS_LN, objects.billing.scripts, device.perform, objects.billing.table)
     schedule = ActionSchedule(
         meter.id,
         SCHEDULE_LN,
@@ -55,7 +52,7 @@ class BillingProfile:
     """Class 7: registers and maxima at ends of periods (implements flexmap.faces.dlms.live.LiveObject)."""
 
     def __init__(self, store: Store, meter: str, objects: MeterObjects) -> None:
-        self.definition = billing_profile(objects.meter_type, (CLOCK_COLUMN, *objects.captured))
+        self.definition = objects.billing.profile
         self._store = store
         self._meter = meter
         self._local = objects.local
@@ -68,7 +65,7 @@ class BillingProfile:
         names = (*self._energies, *(f"{name}{part}" for name in self._demands for part in ("", "-time")))
         self._rows = store.billing(meter, names)
         self._buffer = Buffer[ProfileRow](
-            billing_columns(objects.meter_type, (CLOCK_COLUMN, *objects.captured)),
+            objects.billing.columns,
             self._cells,
             self._rows.count,
             self._rows.rows,

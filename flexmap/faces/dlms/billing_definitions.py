@@ -25,13 +25,22 @@ CAPTURE = 2
 ENTRIES = 400
 
 
-def billing_definitions(meter_type: MeterType, columns: Sequence[CaptureObject]) -> tuple[ObjectDefinition, ...]:
-    """Return the objects that a meter type has; ``columns``: what load profiles capture, but for the status."""
-    return (
-        billing_profile(meter_type, columns),
-        scripts.script_table(SCRIPTS_LN, billing_scripts(meter_type)),
-        scripts.single_action_schedule(SCHEDULE_LN, SCRIPTS_LN, END_OF_PERIOD),
-    )
+class Billing:
+    """The objects of a meter type; ``columns``: what load profiles capture, but for the status."""
+
+    def __init__(self, meter_type: MeterType, columns: Sequence[CaptureObject]) -> None:
+        self.columns = billing_columns(meter_type, columns)
+        self.profile = classes.profile_generic(
+            BILLING_LN, self.columns, capture_period=0, entries=ENTRIES, capture=True
+        )
+        self.scripts = billing_scripts(meter_type)
+        self.table = scripts.script_table(SCRIPTS_LN, self.scripts)
+
+    @property
+    def definitions(self) -> tuple[ObjectDefinition, ...]:
+        """All of them."""
+        schedule = scripts.single_action_schedule(SCHEDULE_LN, SCRIPTS_LN, END_OF_PERIOD)
+        return self.profile, self.table, schedule
 
 
 def billing_columns(meter_type: MeterType, columns: Sequence[CaptureObject]) -> tuple[CaptureObject, ...]:
@@ -42,13 +51,6 @@ def billing_columns(meter_type: MeterType, columns: Sequence[CaptureObject]) -> 
         for attribute in (2, 5)
     ]
     return (*columns, *maxima)
-
-
-def billing_profile(meter_type: MeterType, columns: Sequence[CaptureObject]) -> ObjectDefinition:
-    """Return the profile."""
-    return classes.profile_generic(
-        BILLING_LN, billing_columns(meter_type, columns), capture_period=0, entries=ENTRIES, capture=True
-    )
 
 
 def billing_scripts(meter_type: MeterType) -> Scripts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from flexmap.dlms import axdr, classes
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
@@ -131,6 +132,7 @@ def _status(average: Average) -> bytes:
     return status_value(quality.QUESTIONABLE if average.status & _DOUBTFUL else quality.GOOD)
 
 
+@lru_cache(256)
 def _register(demand: Demand, period: int) -> ObjectDefinition:
     name = obis.parse(demand.obis)
     return classes.demand_register(
@@ -138,5 +140,6 @@ def _register(demand: Demand, period: int) -> ObjectDefinition:
     )
 
 
+@lru_cache(256)
 def _maximum(demand: Demand) -> ObjectDefinition:
     return classes.extended_register(obis.parse(demand.maximum), demand.scaler, demand.unit, reset=True)

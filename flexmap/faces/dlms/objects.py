@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,7 +12,7 @@ from flexmap.dlms import axdr, classes
 from flexmap.dlms.objects import ObjectDefinition, Schema
 from flexmap.dlms.profile import EVERYONE
 from flexmap.dlms.selection import CaptureObject
-from flexmap.faces.dlms.billing_definitions import billing_definitions
+from flexmap.faces.dlms.billing_definitions import Billing
 from flexmap.faces.dlms.demand import demand_definitions
 from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.mapping import value as values
@@ -48,11 +49,13 @@ METER_LOGS = tuple(log for log in EventLog if log != EventLog.SECURITY)
 """Event logs that each meter has."""
 
 
+@lru_cache
 def event_log_name(log: EventLog) -> bytes:
     """Return the logical name of an event log, ``0-0:99.98.e``."""
     return obis.parse(f"0-0:99.98.{log.value}")
 
 
+@lru_cache
 def event_code_name(log: EventLog) -> bytes:
     """Return the logical name of a log's event code, ``0-0:96.11.e``."""
     return obis.parse(f"0-0:96.11.{log.value}")
@@ -102,7 +105,10 @@ class MeterObjects:
         clock = self.local.clock(settable=settable_clock)
         self.capturable = _capturable(meter_type)
         """What load profiles can capture beside clock and status."""
-        self.schema = Schema([*_definitions(meter_type, association_version, self.captured, clock), *live])
+        self.billing = Billing(meter_type, (CLOCK_COLUMN, *self.captured))
+        self.schema = Schema(
+            [*_definitions(meter_type, association_version, self.captured, clock, self.billing), *live]
+        )
         self.points = tuple(self._slots(point) for point in meter_type.points)
         self.rates = tuple(self._slots(point) for point in meter_type.rates)
         self.channel = tuple(self._slots(point) for point in meter_type.channel)
@@ -164,6 +170,7 @@ def _column(point: Point) -> CaptureObject:
     return CaptureObject(register.class_id, obis.parse(register.obis), register.attribute)
 
 
+@lru_cache
 def event_columns(log: EventLog) -> tuple[CaptureObject, ...]:
     """Return the capture objects of an event log: clock and event code."""
     return (CLOCK_COLUMN, CaptureObject(classes.DATA, event_code_name(log), 2))
@@ -180,7 +187,11 @@ def profile_columns(profile: ProfileObject, captured: Sequence[CaptureObject]) -
 
 
 def _definitions(
-    meter_type: MeterType, association_version: int, captured: Sequence[CaptureObject], clock: ObjectDefinition
+    meter_type: MeterType,
+    association_version: int,
+    captured: Sequence[CaptureObject],
+    clock: ObjectDefinition,
+    billing: Billing,
 ) -> list[ObjectDefinition]:
     found = [
         classes.association_ln(association_version),
@@ -215,7 +226,7 @@ def _definitions(
         *found,
         *named.values(),
         *demand_definitions(meter_type, PROFILE.period),
-        *billing_definitions(meter_type, (CLOCK_COLUMN, *captured)),
+        *billing.definitions,
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -45,8 +45,11 @@ Perform = Callable[[ScriptAction, ClientProfile], ActionResult | ActionReply | P
 class ScriptTable:
     """Class 9 (implements flexmap.faces.dlms.live.LiveObject)."""
 
-    def __init__(self, logical_name: bytes, table: Scripts, perform: Perform) -> None:
-        self.definition: ObjectDefinition = scripts.script_table(logical_name, table)
+    def __init__(
+        self, logical_name: bytes, table: Scripts, perform: Perform, definition: ObjectDefinition | None = None
+    ) -> None:
+        """``definition``: the object's, where it has been made for another meter."""
+        self.definition: ObjectDefinition = definition or scripts.script_table(logical_name, table)
         self._table = table
         self._perform = perform
 
@@ -135,13 +138,13 @@ class ActionSchedule:
         self._meter = meter
         self._table, self._script = script
         table_name = self._table.definition.logical_name
-        self.definition: ObjectDefinition = scripts.single_action_schedule(logical_name, table_name, self._script)
+        self.definition: ObjectDefinition = _definition(logical_name, table_name, self._script)
         self._keeper = keeper
         self._zone = zone
         self._file = f"schedule-{logical_name.hex()}"
         self._clock = clock
         self._call: Any = None
-        self._client = ClientProfile(sap=0, name=f"schedule {obis.text(logical_name)}", role=Role.MANAGEMENT)
+        self._client = _client(logical_name)
         octets = None if keeper is None else keeper.read(meter, self._file)
         try:
             self._state = msgspec.msgpack.decode(octets, type=_Kept) if octets else _Kept(default)
@@ -211,3 +214,14 @@ class ActionSchedule:
             return False
         self._state = state
         return True
+
+
+@lru_cache(256)
+def _definition(logical_name: bytes, table: bytes, script: int) -> ObjectDefinition:
+    return scripts.single_action_schedule(logical_name, table, script)
+
+
+@lru_cache(256)
+def _client(logical_name: bytes) -> ClientProfile:
+    """Return who the schedule acts as."""
+    return ClientProfile(sap=0, name=f"schedule {obis.text(logical_name)}", role=Role.MANAGEMENT)
