@@ -7,6 +7,7 @@ beside it: demands, billing and the daily profile do not depend on what a head-e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from twisted.logger import Logger
@@ -54,9 +55,7 @@ class LoadProfileObject:
 
     def __init__(self, profile: ProfileObject, store: Store, meter: str, objects: MeterObjects) -> None:
         default = profile_columns(profile, objects.captured)
-        self.definition: ObjectDefinition = classes.profile_generic(
-            profile.logical_name, default, capture_period=profile.period, entries=profile.entries, changeable=True
-        )
+        self.definition: ObjectDefinition = _definition(profile, default)
         self._profile = profile
         self._own = LoadProfile.FIRST if profile is PROFILE else LoadProfile.SECOND
         self._store = store
@@ -168,8 +167,16 @@ class LoadProfileObject:
         return tuple(column for column in decode_capture_objects(octets) if column in known)
 
 
+@lru_cache(256)
+def _definition(profile: ProfileObject, columns: tuple[CaptureObject, ...]) -> ObjectDefinition:
+    return classes.profile_generic(
+        profile.logical_name, columns, capture_period=profile.period, entries=profile.entries, changeable=True
+    )
+
+
+@lru_cache(256)  # nearly all meters of a type have the same
 def row_encoder(
-    columns: Sequence[CaptureObject], profile: ProfileObject, objects: MeterObjects
+    columns: tuple[CaptureObject, ...], profile: ProfileObject, objects: MeterObjects
 ) -> tuple[tuple[str, ...], Callable[[ProfileRow], list[bytes]]]:
     """Return the points that a profile's rows must have, in their order, and what encodes a row's columns."""
     local, status = objects.local, status_column(profile)
