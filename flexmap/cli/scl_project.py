@@ -22,11 +22,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _OUTPUT = click.option("-o", "--output", "target", required=True, metavar="OUT", type=_FILE, help="File to write.")
 
 
-def parse_address(told: str, port: int = MMS_PORT) -> Address:
+def parse_address(told: str, port: int = MMS_PORT, where: str = "--address") -> Address:
     """Return the address that ``HOST[:PORT]`` names; raises ConfigurationError if the port is none."""
     host, _, given = told.partition(":")
     if given and not (given.isdecimal() and 0 < int(given) <= 0xFFFF):
-        raise ConfigurationError(f"'{given}' is not a port", where="--address", remedy="write HOST or HOST:PORT")
+        raise ConfigurationError(f"'{given}' is not a port", where=where, remedy="write HOST or HOST:PORT")
     return Address(host=host, port=int(given) if given else port)
 
 

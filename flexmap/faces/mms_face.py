@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from flexmap.faces.interface import OnCommand
 from flexmap.faces.mms import MmsEngine
-from flexmap.model import Event, Sample, Site
+from flexmap.model import Event, Sample, SamplePart, Site
 from flexmap.model.firmware import FirmwareReport
 from flexmap.model.plc import Coordinator
 
@@ -19,13 +19,22 @@ class MmsFace:
     """Serves every meter of a site through an MMS engine."""
 
     def __init__(
-        self, engine: MmsEngine, site: Site, scl: bytes, address: tuple[str, int], on_command: OnCommand
+        self,
+        engine: MmsEngine,
+        site: Site,
+        scl: bytes,
+        address: tuple[str, int],
+        on_command: OnCommand,
+        *,
+        picks: Mapping[tuple[str, SamplePart], tuple[int, ...]] | None = None,
     ) -> None:
+        """Serve a site; ``picks`` are the positions of the values to serve, by meter and part, if not all are."""
         self._engine = engine
         self._site = site
         self._scl = scl
         self._address = address
         self._on_command = on_command
+        self._picks = picks
 
     def start(self) -> Deferred[None]:
         """Serve; fires when clients can connect."""
@@ -34,7 +43,15 @@ class MmsFace:
 
     def update(self, samples: Sequence[Sample]) -> None:
         """Serve these samples from now on."""
-        self._engine.update(samples)
+        self._engine.update(samples if self._picks is None else [self._picked(sample) for sample in samples])
+
+    def _picked(self, sample: Sample) -> Sample:
+        positions = (self._picks or {}).get((sample.meter, sample.part), ())
+        return msgspec.structs.replace(
+            sample,
+            values=tuple(sample.values[position] for position in positions),
+            quality=tuple(sample.quality[position] for position in positions),
+        )
 
     def event(self, event: Event) -> None:
         """Do nothing: on MMS an event shows in the points that it changes."""

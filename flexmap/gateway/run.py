@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 from twisted.internet import reactor as global_reactor
@@ -34,6 +34,7 @@ from flexmap.faces.mms_face import MmsFace
 from flexmap.gateway.clocks import ClockDesk
 from flexmap.gateway.config import Config
 from flexmap.gateway.dlms_face import METER_FILES, dlms_settings
+from flexmap.gateway.engineered import Picks, apply
 from flexmap.gateway.firmware import FirmwareDesk
 from flexmap.gateway.history import StoreHistory
 from flexmap.gateway.metrics import Metrics
@@ -41,9 +42,10 @@ from flexmap.gateway.secrets import Secret
 from flexmap.gateway.sections import ConcentratorSection, SimulationSection, SourceSection
 from flexmap.gateway.service import Gateway
 from flexmap.gateway.web import make_site
-from flexmap.model import ConfigurationError, FlexmapError, Meter, MeterType
+from flexmap.model import ConfigurationError, FlexmapError, Meter, MeterType, Site
 from flexmap.scl.abilities import ENGINES
 from flexmap.scl.communication import Address
+from flexmap.scl.engineered import Engineered
 from flexmap.scl.generate import FileKind, generate
 from flexmap.sources.concentrator.port import parse_port
 from flexmap.sources.concentrator.source import ConcentratorSource
@@ -71,16 +73,19 @@ def run(
     log_level: str = "info",
     json_log: bool = False,
     beside: Companion | None = None,
+    engineered: Engineered | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until interrupted, and run what is ``beside``; ``ready`` is called once clients can connect.
+
+    With a file that was ``engineered``, MMS serves the site under its names, at its address.
 
     Raises FlexmapError if the site cannot be served.
     """
     begin_log(log_level, as_json=json_log)
     reactor = cast("PosixReactorBase", global_reactor)
     failures: list[BaseException] = []
-    service = Service(reactor, config, secrets, beside)
+    service = Service(reactor, config, secrets, beside, engineered=engineered)
 
     def failed(failure: Failure) -> None:
         if service.stopping:
@@ -139,6 +144,15 @@ def _no_collector() -> Iterator[None]:
         gc.enable()
 
 
+class _Served(NamedTuple):
+    """What the MMS face serves."""
+
+    site: Site
+    scl: bytes
+    address: tuple[str, int]
+    picks: Picks | None
+
+
 class Service:
     """All parts of a running site."""
 
@@ -148,11 +162,14 @@ class Service:
         config: Config,
         secrets: Mapping[str, Secret],
         beside: Companion | None = None,
+        *,
+        engineered: Engineered | None = None,
     ) -> None:
         self._reactor = reactor
         self._config = config
         self._secrets = secrets
         self._beside = beside
+        self._engineered = engineered
         self.metrics = Metrics()
         self._stops: list[Callable[[], object]] = []
         """What undoes each step of the start, in its order."""
@@ -164,9 +181,8 @@ class Service:
     async def start(self) -> None:
         """Start every part; fires when clients can connect, fails with FlexmapError if one cannot start."""
         config = self._config
-        mms_engines.check_limits(config.mms.engine, config.site)
-        place = Address(host=config.mms.host, port=config.mms.port)
-        scl = generate(config.site, FileKind.CID, address=place, abilities=ENGINES[config.mms.engine])
+        served = self._served()
+        mms_engines.check_limits(config.mms.engine, served.site)
         store = self._store = self._open_store()
         companion = self._begin_beside()
         gateway = Gateway(self._reactor, config.site, store, self.metrics)
@@ -189,8 +205,8 @@ class Service:
                 clocks=clocks,
             )
         engine = mms_engines.engine(config.mms.engine, config.mms.limits, store.reports)
-        address = (config.mms.host, config.mms.port)
-        self._faces = {"dlms": dlms, "mms": MmsFace(engine, config.site, scl, address, gateway.command)}
+        mms = MmsFace(engine, served.site, served.scl, served.address, gateway.command, picks=served.picks)
+        self._faces = {"dlms": dlms, "mms": mms}
         for face in self._faces.values():
             gateway.add_face(face)
             self._stops.append(face.stop)
@@ -205,6 +221,25 @@ class Service:
             self._stops.append(source.stop)
             source.start(gateway)
         self._repeat(LAG_SECONDS, self._lag_meter())
+
+    def _served(self) -> _Served:
+        """Return what the MMS face serves: the site as it is configured, or as a file names it."""
+        config, file = self._config, self._engineered
+        address = (config.mms.host, config.mms.port)
+        if file is None:
+            place = Address(host=config.mms.host, port=config.mms.port)
+            scl = generate(config.site, FileKind.CID, address=place, abilities=ENGINES[config.mms.engine])
+            return _Served(config.site, scl, address, None)
+        named = apply(config.site, file)
+        for inst in named.unused:
+            log.warn(
+                "logical device {inst} of {file} is served without values: no meter has it",
+                inst=inst,
+                file=file.where,
+            )
+        if file.address is not None:
+            address = (file.address.host, file.address.port)
+        return _Served(named.site, file.scl, address, named.picks)
 
     async def stop(self) -> None:
         """Stop every part that was started, the last one first."""
