@@ -30,6 +30,8 @@ SECURITY_SETUP_LN = bytes((0, 0, 43, 0, 0, 255))
 
 REMOTE_DISCONNECT, REMOTE_RECONNECT = 1, 2
 """Methods of Disconnect control."""
+CONTROL_MODE = 4
+"""Attribute of Disconnect control."""
 DISCONNECTED, CONNECTED, READY_FOR_RECONNECTION = 0, 1, 2
 """States of Disconnect control."""
 
@@ -187,14 +189,11 @@ def clock(
 
 
 def disconnect_control(
-    logical_name: bytes, *, mode: int = 4, read: Role = AUTHENTICATED, execute: Role = Role.MANAGEMENT
+    logical_name: bytes, *, read: Role = AUTHENTICATED, manage: Role = Role.MANAGEMENT
 ) -> ObjectDefinition:
-    """Return a Disconnect control (class 70). Slots: 2 output_state, 3 control_state.
-
-    ``mode`` 4: both directions remotely, reconnection at once.
-    """
-    attributes = (Attribute(2, read), Attribute(3, read), Attribute(4, read, value=axdr.encode("enum", mode)))
-    methods = (Method(REMOTE_DISCONNECT, execute), Method(REMOTE_RECONNECT, execute))
+    """Return a Disconnect control (class 70). Slots: 2 output_state, 3 control_state, 4 control_mode."""
+    attributes = (Attribute(2, read), Attribute(3, read), Attribute(CONTROL_MODE, read, manage))
+    methods = (Method(REMOTE_DISCONNECT, manage), Method(REMOTE_RECONNECT, manage))
     return ObjectDefinition(DISCONNECT_CONTROL, 0, logical_name, attributes, methods)
 
 

@@ -113,7 +113,7 @@ class Process:
         self.street = Street(
             meters, medium, self._time, self._psk, load=load, settings=options.settings, kept=frames
         )
-        self.core.line = SimulatedLine(medium, self.street.nodes)
+        self.core.line = SimulatedLine(medium, self.street.nodes, self.street)
         self._frames = frames
         self._memory = memory
         self._random = random

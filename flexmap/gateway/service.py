@@ -14,12 +14,14 @@ from twisted.python.failure import Failure
 
 from flexmap.faces.interface import Face
 from flexmap.gateway.metrics import Metrics
+from flexmap.gateway.origins import Origins
 from flexmap.gateway.present import Present
 from flexmap.gateway.rates import ServedRates
 from flexmap.mapping import quality as rules
-from flexmap.model import Command, CommandResult, Event, Sample, Site
+from flexmap.model import Command, CommandResult, Event, EventCode, EventLog, Sample, Site
 from flexmap.model.firmware import FirmwareReport
 from flexmap.model.plc import Coordinator
+from flexmap.model.sample import BREAKER
 from flexmap.sources.interface import Source
 from flexmap.store import Store
 
@@ -52,6 +54,7 @@ class Gateway:
         self._site = site
         self._store = store
         self._metrics = metrics
+        self._origins = Origins(reactor.seconds, COMMAND_TIMEOUT)
         self._log = Logger(namespace="flexmap.gateway")
         self._faces: list[Face] = []
         self._sources: dict[str, Source] = {}
@@ -132,6 +135,7 @@ class Gateway:
 
     def event(self, event: Event) -> None:
         """Take an event from a source."""
+        event = self._origins.named(event)
         self._log.info("{event.meter}: {event.code.name} {event.text}", event=event)
         self._metrics.events.labels(event.log.name.lower()).inc()
         self._store.event(event)
@@ -168,6 +172,7 @@ class Gateway:
         self._log.info(
             "command {command.point}={command.value} for {command.meter} from {command.origin}", command=command
         )
+        self._origins.give(command)
         answer = source.command(command)
         answer.addTimeout(COMMAND_TIMEOUT, cast("IReactorTime", self._reactor))
         answer.addErrback(self._unanswered, command)
@@ -208,6 +213,9 @@ class Gateway:
     def _answered(self, result: CommandResult, command: Command) -> CommandResult:
         self._metrics.commands.labels("done" if result.done else "refused").inc()
         self._log.info("command for {meter}: {result}", meter=command.meter, result=result)
+        if not result.done and command.point == BREAKER:
+            now, text = int(self._reactor.seconds() * 1000), f"by {command.origin}: {result.cause}"
+            self.event(Event(command.meter, now, EventLog.DISCONNECT, EventCode.DISCONNECT_FAILURE, text))
         return result
 
     def _serve(self, samples: Sequence[Sample]) -> None:

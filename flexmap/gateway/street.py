@@ -18,6 +18,8 @@ from flexmap.g3.medium import Medium
 from flexmap.g3.node import Connection, Node
 from flexmap.g3.topology import network
 from flexmap.model import Meter, MeterType, Sample, quality
+from flexmap.model.breaker import Trigger
+from flexmap.model.sample import CONTROL_MODE
 from flexmap.sources.load import LoadProfile
 from flexmap.sources.simulation.feed import SiteFeed
 from flexmap.sources.simulation.noise import generator
@@ -56,6 +58,7 @@ class Kept(msgspec.Struct, frozen=True):
     """The event log, where it has grown since the frame before, and once in each of the ring buffer's depths."""
     versions: dict[int, int] = {}
     """Versions in operation of its binaries."""
+    control_mode: int | None = None
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -152,6 +155,15 @@ class Street:
         if meter.next_event != before:
             self.changed()
 
+    def press(self, meter: str, *, close: bool) -> None:
+        """Press the breaker's button at a meter; raises LocalError with the cause if that does nothing."""
+        if self.meters[meter].operate(Trigger.MANUAL_RECONNECT if close else Trigger.MANUAL_DISCONNECT):
+            self.changed()
+
+    def cover(self, meter: str, *, opened: bool) -> None:
+        """Open or close a meter's cover; it shows with the next second."""
+        self._model.meters[meter].force_cover(opened)
+
     def begin(self, kept: Mapping[str, Kept]) -> None:
         """Measure what was missed, join the PAN (or be in it still), and go on second by second."""
         now = int(self._time.seconds())
@@ -202,6 +214,7 @@ class Street:
             meter.time.state(),
             log,
             {int(binary): version for binary, version in meter.firmware.versions.items()},
+            model.breaker.mode,
         )
 
 
@@ -212,6 +225,7 @@ def _sample(meter: Meter, meter_type: MeterType, frame: Frame) -> Sample:
         "breaker-control-state": kept.breaker_state,
         "breaker-operations": kept.breaker_operations,
         "tamper-count": kept.cover_openings,
+        CONTROL_MODE: kept.control_mode,
     }
     values = tuple(shown.get(point.name) for point in meter_type.points)
     return Sample(meter.id, frame.second * 1000, values, (quality.GOOD,) * len(values))

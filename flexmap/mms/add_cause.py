@@ -34,5 +34,6 @@ ADD_CAUSE = {
 
 
 def add_cause(cause: str) -> int:
-    """Return the AddCause of a refused command: by its name, else blocked-by-process."""
-    return ADD_CAUSE.get(cause.strip().lower().replace(" ", "-"), ADD_CAUSE["blocked-by-process"])
+    """Return the AddCause of a refused command: by its name, which a text may follow, else blocked-by-process."""
+    name = cause.partition(":")[0].strip().lower().replace(" ", "-")
+    return ADD_CAUSE.get(name, ADD_CAUSE["blocked-by-process"])

@@ -50,6 +50,7 @@ class EventCode(enum.IntEnum):
     POWER_UP = 2
     CLOCK_ADJUSTED_OLD = 4
     CLOCK_ADJUSTED_NEW = 5
+    ALARMS_CLEARED = 11
     FIRMWARE_READY = 17
     """Ready for activation: the meter has the whole image and has checked it."""
     FIRMWARE_ACTIVATED = 18
@@ -68,6 +69,30 @@ class EventCode(enum.IntEnum):
     REMOTE_DISCONNECTION = 62
     REMOTE_CONNECTION = 63
     LOCAL_DISCONNECTION = 64
+    LIMITER_EXCEEDED = 65
+    LIMITER_OK = 66
+    LIMITER_CHANGED = 67
+    DISCONNECT_FAILURE = 68
+    """A command to the breaker was refused or not answered."""
+    LOCAL_CONNECTION = 69
+    SUPERVISION_1_EXCEEDED = 70
+    SUPERVISION_1_OK = 71
+    SUPERVISION_2_EXCEEDED = 72
+    SUPERVISION_2_OK = 73
+    SUPERVISION_3_EXCEEDED = 74
+    SUPERVISION_3_OK = 75
+    UNDERVOLTAGE_L1 = 76
+    UNDERVOLTAGE_L2 = 77
+    UNDERVOLTAGE_L3 = 78
+    OVERVOLTAGE_L1 = 79
+    OVERVOLTAGE_L2 = 80
+    OVERVOLTAGE_L3 = 81
+    MISSING_VOLTAGE_L1 = 82
+    MISSING_VOLTAGE_L2 = 83
+    MISSING_VOLTAGE_L3 = 84
+    NORMAL_VOLTAGE_L1 = 85
+    NORMAL_VOLTAGE_L2 = 86
+    NORMAL_VOLTAGE_L3 = 87
     COMMUNICATION_LOST = 230
     COMMUNICATION_RESTORED = 231
     DATA_GAP = 232
@@ -80,6 +105,8 @@ class EventLog(enum.IntEnum):
     STANDARD = 0
     FRAUD = 1
     DISCONNECT = 2
+    POWER_QUALITY = 4
+    COMMUNICATION = 5
     SECURITY = 9
     """The gateway's own, not a meter's."""
 
@@ -100,15 +127,22 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True):
-    """A request to act on a meter: open (False) or close (True) its breaker."""
+    """A request to act on a meter: open (False) or close (True) its breaker, or set its control mode (0 to 6)."""
 
     id: int
     meter: str
     point: str
     """Name of the point to act on, for example ``breaker``."""
-    value: bool
+    value: bool | int
     origin: str = ""
     """Who asked: the face and its client, for the event log."""
+    local: bool = False
+    """Asked by a function of the metering system, such as a limiter: a local disconnection, not a remote one."""
+
+
+BREAKER = "breaker"
+CONTROL_MODE = "breaker-control-mode"
+"""Points that commands act on."""
 
 
 class CommandResult(msgspec.Struct, frozen=True, array_like=True):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from flexmap.model import LocalError, RemoteError
+from flexmap.model.breaker import Trigger, trigger
 from flexmap.stcomet import firmware, payload
 from flexmap.stcomet.clock import Clock
 from flexmap.stcomet.payload import (
@@ -63,8 +64,11 @@ class Services(Protocol):
 
     firmware: firmware.Firmware
 
-    def operate(self, close: bool) -> bool:
-        """Move the line breaker; return whether it has moved. Raises LocalError with the cause."""
+    def operate(self, trigger: Trigger) -> bool:
+        """Act on the line breaker; return whether its state has changed. Raises LocalError with the cause."""
+
+    def set_mode(self, mode: int) -> bool:
+        """Set the breaker's control mode; return whether it was another. Raises LocalError with the cause."""
 
     def clock(self) -> int:
         """Return the meter's clock in ms since 1970."""
@@ -225,7 +229,10 @@ class App:
         if request.valid_until and services.clock() > request.valid_until * 1000:
             return CommandReply(request.id, Result.REFUSED, "the command came too late")
         try:
-            moved = services.operate(request.close)
+            if request.mode is None:
+                moved = services.operate(trigger(close=request.close, local=request.local))
+            else:
+                moved = services.set_mode(request.mode)
         except LocalError as error:
             return CommandReply(request.id, Result.REFUSED, str(error))
         return CommandReply(request.id, Result.DONE if moved else Result.UNCHANGED)

@@ -10,6 +10,7 @@ import re
 
 import msgspec
 
+from flexmap.model.breaker import MOST_MODE
 from flexmap.stcomet.mnsh import ErrorCode, MnshError, words
 
 LONGEST_NAME = 64
@@ -120,10 +121,20 @@ COMMANDS: tuple[Command, ...] = (
         "BREAKER",
         (
             _METER,
-            Parameter("close", "1 closes, 0 opens", most=1),
+            Parameter("close", "1 closes, 0 opens; 3 and 2 do so as a limiter does", most=3),
             Parameter("valid_until", "seconds since 1970 by the meter's clock, 0 for ever"),
         ),
         "Open (0) or close (1) the line breaker; not after a time of the meter's clock (0: whenever).",
+    ),
+    Command(
+        "APP",
+        "CONTROL_MODE",
+        (
+            _METER,
+            Parameter("mode", "of class 70: who may open and close the breaker", most=MOST_MODE),
+            Parameter("valid_until", "seconds since 1970 by the meter's clock, 0 for ever"),
+        ),
+        "Set the control mode of the line breaker.",
     ),
     Command(
         "APP",
@@ -195,6 +206,18 @@ COMMANDS: tuple[Command, ...] = (
             Parameter("seconds", "how long", most=86400),
         ),
         "Make noise on a meter's feeder for a while.",
+    ),
+    Command(
+        "LINE",
+        "PRESS",
+        (_SPOT, Parameter("close", "1 closes, 0 opens", most=1)),
+        "Press the breaker's button at a simulated meter, as somebody standing there does.",
+    ),
+    Command(
+        "LINE",
+        "COVER",
+        (_SPOT, Parameter("open", "1 opens, 0 closes", most=1)),
+        "Open or close the cover of a simulated meter; it shows within a second.",
     ),
 )
 _TABLE = {(command.module, command.name): command for command in COMMANDS}

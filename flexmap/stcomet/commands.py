@@ -188,8 +188,21 @@ def _events(call: Call) -> None:
 
 
 def _breaker(call: Call) -> None:
-    close, until = bool(call.number(1)), call.number(2)
-    call.ask(call.meter(), lambda number: BreakerRequest(number, close, until), _commanded(call), priority=True)
+    action, until = call.number(1), call.number(2)
+    close, local = bool(action & 1), bool(action & 2)
+    call.ask(
+        call.meter(), lambda number: BreakerRequest(number, close, until, local), _commanded(call), priority=True
+    )
+
+
+def _control_mode(call: Call) -> None:
+    mode, until = call.number(1), call.number(2)
+    call.ask(
+        call.meter(),
+        lambda number: BreakerRequest(number, False, until, mode=mode),
+        _commanded(call),
+        priority=True,
+    )
 
 
 def _commanded(call: Call) -> Callable[[Reply], object]:
@@ -219,6 +232,7 @@ HANDLERS: dict[tuple[str, str], Callable[[Call], None]] = {
     ("APP", "READ"): _read,
     ("APP", "EVENTS"): _events,
     ("APP", "BREAKER"): _breaker,
+    ("APP", "CONTROL_MODE"): _control_mode,
     **commands_clock.HANDLERS,
     **commands_network.HANDLERS,
     **commands_firmware.HANDLERS,

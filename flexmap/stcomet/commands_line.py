@@ -52,9 +52,21 @@ def _noise(call: Call) -> None:
     _ends(call)
 
 
+def _press(call: Call) -> None:
+    _line(call).press(_meter(call), close=bool(call.number(1)))
+    call.answer.ok()
+
+
+def _cover(call: Call) -> None:
+    _line(call).cover(_meter(call), opened=bool(call.number(1)))
+    call.answer.ok()
+
+
 HANDLERS: dict[tuple[str, str], Callable[[Call], None]] = {
     ("LINE", "SHOW"): _show,
     ("LINE", "CUT"): _cut,
     ("LINE", "MEND"): _mend,
     ("LINE", "NOISE"): _noise,
+    ("LINE", "PRESS"): _press,
+    ("LINE", "COVER"): _cover,
 }

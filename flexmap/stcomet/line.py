@@ -33,5 +33,11 @@ class PowerLine(Protocol):
     def mend(self, meter: str) -> None:
         """Close the circuit of a meter's feeder."""
 
+    def press(self, meter: str, *, close: bool) -> None:
+        """Press the breaker's button at a meter; raises LocalError with the cause if that does nothing."""
+
+    def cover(self, meter: str, *, opened: bool) -> None:
+        """Open or close a meter's cover."""
+
     def noise(self, meter: str, level_db: float, seconds: float) -> None:
         """Raise the noise at all receivers on a meter's feeder."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flexmap.model import Event, EventCode, EventLog
+from flexmap.model.breaker import Trigger
 from flexmap.stcomet.app import App, Datagram, Parser, Tcpip
 from flexmap.stcomet.clock import Clock
 from flexmap.stcomet.firmware import Binary, Firmware
@@ -84,11 +85,17 @@ class Meter:
         self.rtos.send(Task.PARSER, MessageId.X_PARSER_SET, (name, value))
         self.rtos.run()
 
-    def operate(self, close: bool) -> bool:
-        """Move the line breaker; return whether it has moved. Raises LocalError with the cause."""
-        moved = self._feed.operate(close, self.clock())
+    def operate(self, trigger: Trigger) -> bool:
+        """Act on the line breaker; return whether its state has changed. Raises LocalError with the cause."""
+        moved = self._feed.operate(trigger, self.clock())
         self._metro.collect()
         return moved
+
+    def set_mode(self, mode: int) -> bool:
+        """Set the breaker's control mode; return whether it was another. Raises LocalError with the cause."""
+        changed = self._feed.set_mode(mode, self.clock())
+        self._metro.collect()
+        return changed
 
     def clock(self) -> int:
         """Return the meter's clock in ms since 1970."""

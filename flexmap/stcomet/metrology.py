@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from flexmap.model import Event, LocalError, RemoteError
+from flexmap.model.breaker import Trigger
 from flexmap.stcomet.phasors import THIRD, crossing, lag
 from flexmap.stcomet.record import ENERGIES, Layout, Record, Slots, State
 from flexmap.stcomet.stpm34 import Chip, Measured, PhaseInput, Reader
@@ -39,10 +40,16 @@ class Feed(Protocol):
     def state(self) -> State:
         """Return breaker and cover as they stand."""
 
-    def operate(self, close: bool, time: int) -> bool:
-        """Move the line breaker at a time in ms; return whether it has moved.
+    def operate(self, trigger: Trigger, time: int) -> bool:
+        """Act on the line breaker at a time in ms; return whether its state has changed.
 
         Raises LocalError with the cause if its control mode or its state does not allow it.
+        """
+
+    def set_mode(self, mode: int, time: int) -> bool:
+        """Set the breaker's control mode at a time in ms; return whether it was another.
+
+        Raises LocalError if there is none such.
         """
 
     def take_events(self) -> list[Event]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from flexmap.model import RemoteError
+from flexmap.model.breaker import MOST_MODE
 from flexmap.stcomet import codec
 from flexmap.stcomet.record import Layout, Record
 
@@ -112,13 +113,17 @@ class EventsRequest(msgspec.Struct, frozen=True):
 
 
 class BreakerRequest(msgspec.Struct, frozen=True):
-    """Open or close the line breaker."""
+    """Open or close the line breaker, or set its control mode."""
 
     id: int
     close: bool
     valid_until: int = 0
     """Seconds since 1970; a meter whose clock is later refuses: a command must not act when nobody waits any more.
     0 is for ever."""
+    local: bool = False
+    """By a function of the metering system such as a limiter: a local disconnection, not a remote one."""
+    mode: int | None = None
+    """Control mode to set; then the breaker is left as it is."""
 
 
 class ClockRequest(msgspec.Struct, frozen=True):
@@ -227,6 +232,8 @@ _EVENT_LIST = struct.Struct(">BIB")
 _EVENT = struct.Struct(">QBB")
 _ADJUSTMENT = struct.Struct(">Hq")
 _CLOCK = struct.Struct(">BQiH")
+_LOCAL, _MODE = 0x20, 0x10
+"""First octet of a breaker request: 1 closes, 0 opens; these beside it, or with a control mode instead."""
 _MORE, _LOST, _LAYOUT = 0x80, 0x40, 0x0F
 RECORDS_HEAD = HEADER.size + _RECORDS.size
 """Octets before the coded records of a reply."""
@@ -241,8 +248,9 @@ def encode(message: Message) -> bytes:
             return _head(Operation.READ, number) + _READ.pack(origin, start, count, octets)
         case EventsRequest(number, start, octets):
             return _head(Operation.EVENTS, number) + _EVENTS.pack(start, octets)
-        case BreakerRequest(number, close, valid_until):
-            return _head(Operation.BREAKER, number) + _BREAKER.pack(close, valid_until)
+        case BreakerRequest(number, close, valid_until, local, mode):
+            action = close | _LOCAL * local if mode is None else _MODE | mode
+            return _head(Operation.BREAKER, number) + _BREAKER.pack(action, valid_until)
         case ClockRequest(number, base, adjustment):
             return _head(Operation.CLOCK, number) + _ADJUSTMENT.pack(base, adjustment)
         case Identity():
@@ -356,8 +364,10 @@ def _events_request(number: int, body: bytes) -> Message:
 
 
 def _breaker_request(number: int, body: bytes) -> Message:
-    close, valid_until = _BREAKER.unpack(body)
-    return BreakerRequest(number, _flag(close), valid_until)
+    action, valid_until = _BREAKER.unpack(body)
+    if _MODE <= action <= _MODE | MOST_MODE:
+        return BreakerRequest(number, False, valid_until, mode=action & ~_MODE)
+    return BreakerRequest(number, _flag(action & ~_LOCAL), valid_until, local=bool(action & _LOCAL))
 
 
 def _clock_request(number: int, body: bytes) -> Message:

@@ -55,6 +55,21 @@ class Status(enum.IntFlag):
     """The clock has jumped before this record: its second does not follow the one before."""
 
 
+_MODE_SHIFT = 5
+USUAL_MODE = 4
+"""Control mode of a breaker whose bits in the status, 5 to 7, are 0: they hold the mode, exclusive-or this."""
+
+
+def mode_bits(mode: int) -> int:
+    """Return the bits of a status that a control mode (class 70 attribute 4) stands in."""
+    return (mode ^ USUAL_MODE) << _MODE_SHIFT
+
+
+def mode_of(status: int) -> int:
+    """Return the control mode that a status holds."""
+    return status >> _MODE_SHIFT & 7 ^ USUAL_MODE
+
+
 class State(msgspec.Struct, frozen=True, array_like=True):
     """What changes seldom."""
 

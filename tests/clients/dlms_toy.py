@@ -122,6 +122,7 @@ class ToyDevice(LogicalDevice):
 
     def breaker(self, *, closed: bool) -> None:
         self.put(70, BREAKER, 2, axdr.encode("boolean", closed))
+        self.put(70, BREAKER, 4, axdr.encode("enum", 4))
         self.put(70, BREAKER, 3, axdr.encode("enum", 1 if closed else 0))
 
     def on_set(self, class_id, logical_name, attribute, data, client) -> DataAccessResult:

@@ -115,8 +115,12 @@ def test_iec_61850_names():
     assert supply["1-0:1.8.0.255"].iec61850 == "M1/MMTR1.SupWh"
     assert demand["1-0:2.7.0.255"].iec61850 == "M1/MMXN1.Watt (-)"
     breaker = next(each for each in listing(schema, kind) if each.class_id == 70)
-    assert [item.iec61850 for item in breaker.attributes][1:] == ["XSWI1.Pos.stVal", "GGIO1.IntIn1.stVal", ""]
-    assert access_text(breaker, "manage") == "r1-4 x1-2"
+    assert [item.iec61850 for item in breaker.attributes][1:] == [
+        "XSWI1.Pos.stVal",
+        "GGIO1.IntIn1.stVal",
+        "GGIO1.IntIn2.stVal",
+    ]
+    assert access_text(breaker, "manage") == "r1-4 w4 x1-2"
     assert access_text(breaker, "public") == ""
 
 

@@ -11,6 +11,7 @@ from flexmap.g3.medium import Medium
 from flexmap.g3.node import Connection, Node
 from flexmap.g3.phy import BANDS
 from flexmap.gateway.power_line import SimulatedLine
+from flexmap.model import LocalError
 from flexmap.stcomet.concentrator import Concentrator
 from flexmap.stcomet.mnsh import parse_line
 from flexmap.stcomet.shell import Shell
@@ -32,6 +33,7 @@ class Bench:
             )
             for name, (feeder, metres, phase) in SPOTS.items()
         }
+        self.pressed, self.covers = [], []
         pan = DelayPan()
         self.core = Concentrator(pan, pan.time, 0)
         self.output = bytearray()
@@ -42,6 +44,14 @@ class Bench:
         self.shell.feed(line.encode() + b"\r")
         return [parse_line(text) for text in self.output.decode().splitlines()]
 
+    def press(self, meter, *, close):
+        self.pressed.append((meter, close))
+        if not close:
+            raise LocalError("control mode 6 allows no manual disconnect from state connected")
+
+    def cover(self, meter, *, opened):
+        self.covers.append((meter, opened))
+
     def live(self):
         *spots, _ = self.type("LINE SHOW")
         return {spot.words[0] for spot in spots if spot.fields["live"] == "1"}
@@ -50,7 +60,7 @@ class Bench:
 @pytest.fixture
 def bench():
     made = Bench()
-    made.core.line = SimulatedLine(made.medium, made.nodes)
+    made.core.line = SimulatedLine(made.medium, made.nodes, made)
     return made
 
 
@@ -86,7 +96,19 @@ def test_noise_is_on_the_feeder_of_a_meter_and_ends(bench):
     assert not bench.medium._bursts
 
 
-@pytest.mark.parametrize("line", ["LINE CUT X", "LINE MEND X", "LINE NOISE X 40 60"])
+def test_somebody_at_a_meter_presses_the_button_and_opens_the_cover(bench):
+    (end,) = bench.type("LINE PRESS A 1")
+    assert end.done
+    (end,) = bench.type("LINE PRESS B 0")
+    assert end.words == ("ERROR", "REFUSED")
+    (end,) = bench.type("LINE COVER C 1")
+    assert end.done
+    assert (bench.pressed, bench.covers) == ([("A", True), ("B", False)], [("C", True)])
+
+
+@pytest.mark.parametrize(
+    "line", ["LINE PRESS X 1", "LINE COVER X 1", "LINE CUT X", "LINE MEND X", "LINE NOISE X 40 60"]
+)
 def test_who_is_not_on_the_line_is_told_so(bench, line):
     (end,) = bench.type(line)
     assert end.words == ("ERROR", "METER")

@@ -11,6 +11,7 @@ from flexmap.g3.phy import BANDS
 from flexmap.g3.topology import CABLES
 from flexmap.gateway.street import Frame, Street
 from flexmap.model import EventCode
+from flexmap.model.breaker import Trigger
 from flexmap.sources.load import sample_load
 from flexmap.sources.simulation.settings import SimulationSettings
 from flexmap.stcomet.app import DATA_PORT
@@ -52,7 +53,7 @@ def test_events_and_clocks_outlive_a_restart():
     one = first.street.meters["M1"]
     one.adjust_clock(0, 5000)
     one.adjust_clock(1, 400)  # being slewed when the process ends
-    one.operate(False)
+    one.operate(Trigger.REMOTE_DISCONNECT)
     first.run(10)
     log, clock = first.log("M1"), one.time
     assert [event.code for event in log.events][-1] == EventCode.REMOTE_DISCONNECTION
@@ -70,7 +71,7 @@ def test_events_and_clocks_outlive_a_restart():
     times = [record.time for record in again.metrology.ring.since(0)]
     assert times[20:] == list(range(times[20], times[20] + 130))
     assert len(times) == len(set(times))
-    again.operate(True)
+    again.operate(Trigger.REMOTE_RECONNECT)
     assert second.log("M1").events[len(log.events) :][-1].code == EventCode.REMOTE_CONNECTION
 
 
@@ -116,6 +117,6 @@ def test_a_log_is_kept_when_it_grows_and_once_a_depth():
     assert logs[1] is None
     whole = [frame.second // DEPTH for frame, log in zip(run.frames, logs, strict=True) if log is not None]
     assert whole == [whole[0], whole[0] + 1]  # files of the depth before are removed one day
-    run.street.meters["M1"].operate(False)
+    run.street.meters["M1"].operate(Trigger.REMOTE_DISCONNECT)
     run.run(5)
     assert run.frames[-1].meters["M1"].log.events[-1].code == EventCode.REMOTE_DISCONNECTION

@@ -11,6 +11,7 @@ from twisted.internet.defer import succeed
 from twisted.internet.testing import StringTransport
 
 from flexmap.model import Command, ConfigurationError, EventCode, Kind, RemoteError, quality
+from flexmap.model.breaker import Trigger
 from flexmap.sources.concentrator.poll import SHORT, Gap, Planner, Read, Span, Turn, holes
 from flexmap.sources.concentrator.port import Port, parse_port
 from flexmap.sources.concentrator.samples import to_sample
@@ -430,9 +431,9 @@ def test_events_that_got_lost_are_fetched_and_none_comes_twice():
     bench = Bench()
     bench.run(30)
     bench.wire.cut()
-    bench.pan.meters[2].operate(False)
+    bench.pan.meters[2].operate(Trigger.REMOTE_DISCONNECT)
     bench.run(30)
-    bench.pan.meters[2].operate(True)
+    bench.pan.meters[2].operate(Trigger.REMOTE_RECONNECT)
     bench.run(30)
     codes = [e.code for e in bench.sink.events if e.meter == "SM_ID1"]
     assert codes.count(EventCode.REMOTE_DISCONNECTION) == codes.count(EventCode.REMOTE_CONNECTION) == 1

@@ -45,7 +45,7 @@ def test_the_seeds_request(line):
         ("APP GET_DATA_STREAM -1 SM_ID1", ErrorCode.PARAMETER),
         ("APP CLOCK SM_ID1 4294967296 0 0", ErrorCode.PARAMETER),
         ("APP CLOCK SM_ID1 0x100000000 0 0", ErrorCode.PARAMETER),
-        ("APP BREAKER SM_ID1 2 0", ErrorCode.PARAMETER),
+        ("APP BREAKER SM_ID1 4 0", ErrorCode.PARAMETER),
         ('APP IDENTITY ""', ErrorCode.PARAMETER),
         ('APP IDENTITY "SM_ID1', ErrorCode.SYNTAX),
         ('APP IDENTITY SM"1"', ErrorCode.SYNTAX),

@@ -102,10 +102,11 @@ def cell(encoder: Callable[[Value], bytes], value: Value) -> bytes:
 
 
 def event_rows(store: Store, meter: str, event_log: EventLog, local: LocalTime) -> RowSource:
-    """Return the rows of an event log: clock, code."""
+    """Return the rows of an event log: clock, code, and of the breaker's who it was."""
 
     def encode(event: Event) -> list[bytes]:
-        return [local.value(event.time), _UNSIGNED(event.code)]
+        row = [local.value(event.time), _UNSIGNED(event.code)]
+        return [*row, axdr.octet_string(event.text.encode())] if event_log is EventLog.DISCONNECT else row
 
     return Buffer(
         event_columns(event_log),

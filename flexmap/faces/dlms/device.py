@@ -20,6 +20,7 @@ from flexmap.dlms.selection import EntrySelection
 from flexmap.faces.dlms.live import LiveObject
 from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.faces.dlms.objects import (
+    CAUSE_LN,
     METER_LOGS,
     PROFILES,
     MeterObjects,
@@ -36,6 +37,7 @@ from flexmap.model import (
     Command,
     CommandResult,
     Event,
+    EventLog,
     LocalError,
     Meter,
     Sample,
@@ -45,7 +47,9 @@ from flexmap.model import (
     obis,
     quality,
 )
+from flexmap.model.breaker import MOST_MODE
 from flexmap.model.plc import Coordinator
+from flexmap.model.sample import CONTROL_MODE
 
 MANAGEMENT_SAP = 1
 FIRMWARE_LN = obis.parse("0-0:0.2.0")
@@ -77,6 +81,7 @@ class MeterDevice(LogicalDevice):
         for event_log in METER_LOGS:
             slot = self.schema.slot(classes.DATA, event_code_name(event_log), 2)
             self.values[slot] = axdr.encode("unsigned", 0)
+        self.values[self.schema.slot(classes.DATA, CAUSE_LN, 2)] = axdr.octet_string(b"")
         for profile in PROFILES:
             slot = self.schema.slot(classes.DATA, profile.status_name, 2)
             rows = buffers[profile.logical_name]
@@ -131,6 +136,8 @@ class MeterDevice(LogicalDevice):
         """Show the code of its log's last event, and return the change; logs that no meter has are not shown."""
         if event.log not in METER_LOGS:
             return None
+        if event.log is EventLog.DISCONNECT:
+            self.values[self.schema.slot(classes.DATA, CAUSE_LN, 2)] = axdr.octet_string(event.text.encode())
         name, value = event_code_name(event.log), axdr.encode("unsigned", event.code)
         self.values[self.schema.slot(classes.DATA, name, 2)] = value
         time, _ = axdr.take_octet_string(self._objects.local.value(event.time), 1)
@@ -139,10 +146,16 @@ class MeterDevice(LogicalDevice):
     def on_set(
         self, class_id: int, logical_name: bytes, attribute: int, data: bytes, client: ClientProfile
     ) -> DataAccessResult | Pending:
-        """Write an attribute of a live object."""
-        del client
+        """Write an attribute of a live object, or the control mode of the breaker."""
         live = self._live.get((class_id, logical_name))
-        return DataAccessResult.READ_WRITE_DENIED if live is None else live.write(attribute, data)
+        if live is not None:
+            return live.write(attribute, data)
+        if (class_id, attribute) != (classes.DISCONNECT_CONTROL, classes.CONTROL_MODE):
+            return DataAccessResult.READ_WRITE_DENIED
+        mode = data[1] if data[0] == axdr.Tag.ENUM else MOST_MODE + 1
+        if mode > MOST_MODE:
+            return DataAccessResult.TYPE_UNMATCHED
+        return self._command(CONTROL_MODE, mode, client)
 
     def perform(self, action: ScriptAction, client: ClientProfile) -> ActionResult | Pending:
         """Carry out an action of a script."""
@@ -165,11 +178,15 @@ class MeterDevice(LogicalDevice):
         point = self._objects.commands.get(logical_name)
         if class_id != classes.DISCONNECT_CONTROL or point is None:
             return ActionResult.OBJECT_UNDEFINED
-        close = method == classes.REMOTE_RECONNECT
-        origin = f"DLMS client {client.name} ({client.sap})"
+        return self._command(point, method == classes.REMOTE_RECONNECT, client)
+
+    def _command(self, point: str, value: bool | int, client: ClientProfile) -> Pending:
+        """Pass a command to the meter; a client without an address is a function of its own, such as a limiter."""
+        local = client.sap == 0
+        origin = client.name if local else f"DLMS client {client.name} ({client.sap})"
         pending = Pending()
-        answer = self._on_command(Command(next(_command_ids), self._meter.id, point, close, origin))
-        _relay(answer, pending)
+        command = Command(next(_command_ids), self._meter.id, point, value, origin, local)
+        _relay(self._on_command(command), pending)
         return pending
 
     def _time_value(self, sample: Sample) -> bytes | DataAccessResult:

@@ -12,6 +12,7 @@ from flexmap.dlms.objects import Attribute, Method, ObjectDefinition, Schema
 from flexmap.dlms.profile import Role
 from flexmap.faces.dlms.demand import TYPE as DEMAND_TYPE
 from flexmap.faces.dlms.device import FIRMWARE_LN
+from flexmap.faces.dlms.objects import CAUSE_LN
 from flexmap.mapping import cdc
 from flexmap.model import Direction, MeterType, Part, Point, obis
 
@@ -118,7 +119,8 @@ def _attribute(
 def _type(class_id: int, logical_name: bytes, index: int) -> str:
     """Return the type of an attribute whose class leaves a choice, where no point says it."""
     if class_id == classes.DATA:
-        return "octet-string" if logical_name in (classes.LOGICAL_DEVICE_NAME_LN, FIRMWARE_LN) else "unsigned"
+        texts = (classes.LOGICAL_DEVICE_NAME_LN, FIRMWARE_LN, CAUSE_LN)
+        return "octet-string" if logical_name in texts else "unsigned"
     status = {classes.EXTENDED_REGISTER: 4, classes.DEMAND_REGISTER: 5}[class_id]
     return "bit-string" if index == status else DEMAND_TYPE
 

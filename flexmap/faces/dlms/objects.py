@@ -19,9 +19,6 @@ from flexmap.mapping import value as values
 from flexmap.mapping.zone import UTC, Zone
 from flexmap.model import EventLog, Kind, LocalError, MeterType, Part, Point, Register, Value, obis
 
-DISCONNECT_MODE = 4
-"""Class 70 control_mode: remote disconnection, remote reconnection without a hand at the meter."""
-
 EVENT_ENTRIES = 10_000
 
 
@@ -47,6 +44,10 @@ CLOCK_COLUMN = CaptureObject(classes.CLOCK, classes.CLOCK_LN, 2)
 
 METER_LOGS = tuple(log for log in EventLog if log != EventLog.SECURITY)
 """Event logs that each meter has."""
+
+
+CAUSE_LN = obis.parse("0-0:96.128.2")
+"""Who has moved the breaker last, as text (a manufacturer's code)."""
 
 
 @lru_cache
@@ -172,8 +173,9 @@ def _column(point: Point) -> CaptureObject:
 
 @lru_cache
 def event_columns(log: EventLog) -> tuple[CaptureObject, ...]:
-    """Return the capture objects of an event log: clock and event code."""
-    return (CLOCK_COLUMN, CaptureObject(classes.DATA, event_code_name(log), 2))
+    """Return the capture objects of an event log: clock, event code, and of the breaker's who it was."""
+    columns = (CLOCK_COLUMN, CaptureObject(classes.DATA, event_code_name(log), 2))
+    return (*columns, CaptureObject(classes.DATA, CAUSE_LN, 2)) if log is EventLog.DISCONNECT else columns
 
 
 def status_column(profile: ProfileObject) -> CaptureObject:
@@ -212,6 +214,8 @@ def _definitions(
         )
     for log in METER_LOGS:
         found.append(classes.data(event_code_name(log)))
+        if log is EventLog.DISCONNECT:
+            found.append(classes.data(CAUSE_LN))
         found.append(
             classes.profile_generic(
                 event_log_name(log), event_columns(log), capture_period=0, entries=EVENT_ENTRIES
@@ -240,7 +244,7 @@ def _definition(point: Point, register: Register) -> ObjectDefinition:
         case classes.EXTENDED_REGISTER:
             return classes.extended_register(name, point.scaler, point.unit)
         case classes.DISCONNECT_CONTROL:
-            return classes.disconnect_control(name, mode=DISCONNECT_MODE)
+            return classes.disconnect_control(name)
     raise LocalError(f"point {point.name}: class {register.class_id} cannot be served as a point")
 
 

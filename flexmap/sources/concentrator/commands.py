@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from flexmap.model import Command, CommandResult, RemoteError
+from flexmap.model.sample import BREAKER, CONTROL_MODE
 from flexmap.sources.concentrator.link import Link, Reply, ShellError
 from flexmap.sources.interface import Clock
 from flexmap.stcomet.mnsh import ErrorCode
@@ -46,14 +47,17 @@ class Commands:
             cause = "there is no line to the concentrator"
         elif name is None:
             cause = f"meter '{command.meter}' is not in the PAN"
-        elif command.point != "breaker":
+        elif command.point not in (BREAKER, CONTROL_MODE):
             cause = f"meter '{command.meter}' takes no commands for '{command.point}'"
         if cause or link is None or name is None:
             return succeed(CommandResult(command.id, False, cause))
         answer: Deferred[CommandResult] = Deferred()
         self._under_way[command.id] = answer
         until = int(self._clock.seconds() + ahead) + COMMAND_SECONDS
-        asked = link.ask("APP BREAKER", name, int(command.value), until)
+        if command.point == CONTROL_MODE:
+            asked = link.ask("APP CONTROL_MODE", name, int(command.value), until)
+        else:
+            asked = link.ask("APP BREAKER", name, command.value + 2 * command.local, until)
         asked.addCallbacks(_no_cause, _cause).addCallback(self._answered, command)
         return answer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flexmap.mapping.value import quantise
 from flexmap.model import Kind, MeterType, Point, Sample, Value, quality
+from flexmap.model.sample import CONTROL_MODE
 from flexmap.stcomet import phasors
 from flexmap.stcomet.record import (
     ENERGIES,
@@ -15,6 +16,7 @@ from flexmap.stcomet.record import (
     Layout,
     Record,
     Status,
+    mode_of,
 )
 
 _ENERGIES = (
@@ -59,6 +61,7 @@ def _state(record: Record) -> dict[str, Value]:
     return {
         "breaker": closed,
         "breaker-control-state": control,
+        CONTROL_MODE: mode_of(status),
         "breaker-operations": record.state.breaker_operations,
         "tamper": bool(status & Status.COVER_OPEN),
         "tamper-count": record.state.cover_openings,

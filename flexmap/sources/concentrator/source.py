@@ -399,7 +399,7 @@ class ConcentratorSource:
 
     def _note(self, meter: str, code: EventCode, text: str) -> None:
         if self._sink is not None:
-            self._sink.event(Event(meter, int(self._clock.seconds() * 1000), EventLog.STANDARD, code, text))
+            self._sink.event(Event(meter, int(self._clock.seconds() * 1000), EventLog.COMMUNICATION, code, text))
 
     # Events
 

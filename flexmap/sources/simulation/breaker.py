@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import enum
-
 from flexmap.model import EventCode, LocalError
+from flexmap.model.breaker import MOST_MODE, State, Trigger
+
+__all__ = ["Breaker", "State", "Trigger"]
 
 
-class State(enum.IntEnum):
-    """Control state (class 70 attribute 3)."""
-
-    DISCONNECTED = 0
-    CONNECTED = 1
-    READY = 2
-
-
-class Trigger(enum.StrEnum):
-    """Who acts, and to which end."""
-
-    REMOTE_DISCONNECT = "remote disconnect"
-    REMOTE_RECONNECT = "remote reconnect"
-    MANUAL_DISCONNECT = "manual disconnect"
-    MANUAL_RECONNECT = "manual reconnect"
-    LOCAL_DISCONNECT = "local disconnect"
-    LOCAL_RECONNECT = "local reconnect"
-
+BLOCKED_BY_MODE = "blocked-by-mode"
+BLOCKED_BY_HIERARCHY = "blocked-by-switching-hierarchy"
+"""AddCauses of IEC 61850-7-2 that a cause begins with: the control mode; only somebody at the meter can act."""
 
 # The standard's transitions by letter: trigger, from, to.
 _TRANSITIONS = {
@@ -56,8 +42,7 @@ _CODES = {
     "e": EventCode.MANUAL_CONNECTION,
     "f": EventCode.MANUAL_DISCONNECTION,
     "g": EventCode.LOCAL_DISCONNECTION,
-    # Companion specifications number no local connection: the customer's own action counts as manual.
-    "h": EventCode.MANUAL_CONNECTION,
+    "h": EventCode.LOCAL_CONNECTION,
 }
 
 
@@ -65,8 +50,8 @@ class Breaker:
     """A breaker with its control state and the count of its operations."""
 
     def __init__(self, mode: int = 4, state: State = State.CONNECTED, operations: int = 0) -> None:
-        if not 0 <= mode < len(_MODES):
-            raise LocalError(f"control mode {mode} is none of 0 to {len(_MODES) - 1}")
+        if not 0 <= mode <= MOST_MODE:
+            raise LocalError(f"control mode {mode} is none of 0 to {MOST_MODE}")
         self.mode = mode
         self.state = State.CONNECTED if mode == 0 else state
         self.operations = operations
@@ -83,7 +68,7 @@ class Breaker:
         Raises LocalError with the cause if the control mode or the state does not allow it.
         """
         if self.mode == 0 and trigger is not Trigger.REMOTE_RECONNECT:
-            raise LocalError("control mode 0: the breaker is always connected")
+            raise LocalError(f"{BLOCKED_BY_MODE}: in control mode 0 the breaker is always connected")
         if self.state in _GOALS[trigger]:
             return None
         for letter in _MODES[self.mode]:
@@ -94,5 +79,21 @@ class Breaker:
                 self.operations += was_closed is not self.closed
                 return _CODES[letter]
         if trigger is Trigger.REMOTE_RECONNECT and self.state is State.READY:
-            raise LocalError("ready for reconnection: waits for the push button at the meter")
-        raise LocalError(f"control mode {self.mode} allows no {trigger} from state {self.state.name.lower()}")
+            raise LocalError(f"{BLOCKED_BY_HIERARCHY}: ready, waits for the push button at the meter")
+        state = self.state.name.lower()
+        raise LocalError(f"{BLOCKED_BY_MODE}: control mode {self.mode} allows no {trigger} from state {state}")
+
+    def set_mode(self, mode: int) -> bool:
+        """Change the control mode; return whether it was another. Mode 0 closes the contacts.
+
+        Raises LocalError if there is no such mode.
+        """
+        if not 0 <= mode <= MOST_MODE:
+            raise LocalError(f"control mode {mode} is none of 0 to {MOST_MODE}")
+        if mode == self.mode:
+            return False
+        self.mode = mode
+        if mode == 0 and self.state is not State.CONNECTED:
+            self.state = State.CONNECTED
+            self.operations += 1
+        return True

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from flexmap.model import Event
-from flexmap.sources.simulation.breaker import State as BreakerState
-from flexmap.sources.simulation.breaker import Trigger
+from flexmap.model.breaker import State as BreakerState
+from flexmap.model.breaker import Trigger
 from flexmap.sources.simulation.site import SiteModel
 from flexmap.stcomet.metrology import Reading
-from flexmap.stcomet.record import State, Status
+from flexmap.stcomet.record import State, Status, mode_bits
 
 
 class SiteFeed:
@@ -54,12 +54,15 @@ class MeterFeed:
             status |= Status.BREAKER_READY
         if self._meter.cover_open:
             status |= Status.COVER_OPEN
-        return State(int(status), breaker.operations, self._meter.cover_openings)
+        return State(int(status) | mode_bits(breaker.mode), breaker.operations, self._meter.cover_openings)
 
-    def operate(self, close: bool, time: int) -> bool:
-        """Move the breaker by remote command; raises LocalError with the cause if it cannot be."""
-        trigger = Trigger.REMOTE_RECONNECT if close else Trigger.REMOTE_DISCONNECT
+    def operate(self, trigger: Trigger, time: int) -> bool:
+        """Act on the breaker; raises LocalError with the cause if it cannot be."""
         return self._site.model.operate(self._meter.id, trigger, time)
+
+    def set_mode(self, mode: int, time: int) -> bool:
+        """Set the breaker's control mode; raises LocalError if there is none such."""
+        return self._meter.set_mode(mode, time)
 
     def take_events(self) -> list[Event]:
         """Return what has happened since the last call."""

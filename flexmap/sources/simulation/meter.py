@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from flexmap.mapping.value import quantise
 from flexmap.model import Event, EventCode, EventLog, Kind, Meter, MeterType, Point, Sample, Value, quality
+from flexmap.model.breaker import MOST_MODE
+from flexmap.model.sample import CONTROL_MODE
 from flexmap.sources.load import DAY
 from flexmap.sources.simulation import electric
 from flexmap.sources.simulation.breaker import Breaker, State, Trigger
@@ -125,6 +127,18 @@ class MeterModel:
             self.events.append(Event(self.id, time, EventLog.DISCONNECT, code, trigger.value))
         return code is not None
 
+    def set_mode(self, mode: int, time: int) -> bool:
+        """Set the breaker's control mode at a time in ms; return whether it was another.
+
+        Raises LocalError if there is none such.
+        """
+        was_closed = self.breaker.closed
+        changed = self.breaker.set_mode(mode)
+        if self.breaker.closed is not was_closed:
+            text = f"control mode {mode}"
+            self.events.append(Event(self.id, time, EventLog.DISCONNECT, EventCode.REMOTE_CONNECTION, text))
+        return changed
+
     def force_cover(self, opened: bool) -> None:
         """Open or close the cover by hand; shows with the next sample."""
         self._cover_forced = opened
@@ -159,9 +173,12 @@ class MeterModel:
                 self._cover_openings = int(value)
         state = values.get("breaker-control-state")
         closed = values.get("breaker")
-        if self._connection.control_mode and isinstance(state, int) and state in set(State):
+        mode = values.get(CONTROL_MODE)
+        if isinstance(mode, int) and 0 <= mode <= MOST_MODE:
+            self.breaker.mode = mode
+        if self.breaker.mode and isinstance(state, int) and state in set(State):
             self.breaker.state = State(state)
-        elif self._connection.control_mode and closed is False:
+        elif self.breaker.mode and closed is False:
             self.breaker.state = State.DISCONNECTED
 
     def _register(self, name: str) -> tuple[int, int] | None:
@@ -176,6 +193,7 @@ class MeterModel:
         return {
             "breaker": self.breaker.closed,
             "breaker-control-state": int(self.breaker.state),
+            CONTROL_MODE: self.breaker.mode,
             "breaker-operations": self.breaker.operations,
             "tamper": self._cover is not None,
             "tamper-count": self._cover_openings,

@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from flexmap.model import Command, CommandResult, Event, EventCode, EventLog, LocalError
+from flexmap.model.breaker import trigger
+from flexmap.model.sample import BREAKER, CONTROL_MODE
 from flexmap.sources.interface import Clock, DelayedCall, Sink
-from flexmap.sources.simulation.breaker import Trigger
 from flexmap.sources.simulation.noise import generator
 from flexmap.sources.simulation.site import SiteModel
 
@@ -75,7 +76,7 @@ class SimulationSource:
             cause = "the source is stopped"
         elif model is None:
             cause = f"meter '{command.meter}' is not simulated here"
-        elif command.point != "breaker" or not model.has_breaker:
+        elif command.point not in (BREAKER, CONTROL_MODE) or not model.has_breaker:
             cause = f"meter '{command.meter}' takes no commands for '{command.point}'"
         elif command.meter in self._moving:
             cause = "the meter is still busy with another command"
@@ -111,9 +112,13 @@ class SimulationSource:
 
     def _move(self, command: Command) -> None:
         _, answer, _ = self._moving.pop(command.meter)
-        trigger = Trigger.REMOTE_RECONNECT if command.value else Trigger.REMOTE_DISCONNECT
+        now = int(self._clock.seconds() * 1000)
         try:
-            changed = self._model.operate(command.meter, trigger, int(self._clock.seconds() * 1000))
+            if command.point == CONTROL_MODE:
+                changed = self._model.meters[command.meter].set_mode(int(command.value), now)
+            else:
+                what = trigger(close=bool(command.value), local=command.local)
+                changed = self._model.operate(command.meter, what, now)
         except LocalError as error:
             answer.callback(_refused(command, str(error)))
             return
