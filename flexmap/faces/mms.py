@@ -13,6 +13,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from flexmap.faces.interface import OnCommand
+from flexmap.mms.report_buffer import EntryStore
 from flexmap.model import Sample, Site
 
 
@@ -44,6 +45,24 @@ class MmsLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_connections_per_address: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 250
     idle_timeout: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
     """Seconds that an association may be silent; 0: as long as it likes, TCP finds out who is gone."""
+
+
+class MmsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files that clients see."""
+
+    folder: str
+    """Theirs are the files in it and in its folders, nothing else."""
+    deletable: bool = False
+    """Clients may delete them."""
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine may be told beside the site; None: as it comes."""
+
+    limits: MmsLimits | None = None
+    files: MmsFiles | None = None
+    store: EntryStore | None = None
+    """Keeps the entries of buffered reports; without one they end with the process."""
 
 
 class MmsEngine(typing.Protocol):

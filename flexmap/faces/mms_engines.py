@@ -10,33 +10,36 @@ from collections.abc import Callable
 
 from flexmap.faces.libiec61850 import limits
 from flexmap.faces.libiec61850.engine import LibIec61850Engine
-from flexmap.faces.mms import MmsEngine, MmsLimits
+from flexmap.faces.mms import EngineSettings, MmsEngine
 from flexmap.faces.native.engine import NativeEngine
-from flexmap.mms.report_buffer import EntryStore
 from flexmap.model import ConfigurationError, Site
 
 
-def _libiec61850(wanted: MmsLimits | None, _store: EntryStore | None) -> LibIec61850Engine:
-    if wanted is not None:
-        what = f"the engine {LibIec61850Engine.NAME} holds {limits.MAX_CLIENTS} clients, and no other limits"
-        raise ConfigurationError(what, where="[mms.limits]", remedy='remove the section, or set engine = "native"')
+def _libiec61850(settings: EngineSettings) -> LibIec61850Engine:
+    for name, what in (
+        ("limits", f"holds {limits.MAX_CLIENTS} clients, and no other limits"),
+        ("files", "serves no files"),
+    ):
+        if getattr(settings, name) is not None:
+            raise ConfigurationError(
+                f"the engine {LibIec61850Engine.NAME} {what}",
+                where=f"[mms.{name}]",
+                remedy='remove the section, or set engine = "native"',
+            )
     return LibIec61850Engine()
 
 
-_Engine = tuple[Callable[[MmsLimits | None, EntryStore | None], MmsEngine], Callable[[Site], None]]
+_Engine = tuple[Callable[[EngineSettings], MmsEngine], Callable[[Site], None]]
 _ENGINES: dict[str, _Engine] = {
     LibIec61850Engine.NAME: (_libiec61850, limits.check_limits),
-    NativeEngine.NAME: (lambda wanted, store: NativeEngine(limits=wanted, store=store), lambda _site: None),
+    NativeEngine.NAME: (lambda settings: NativeEngine(settings=settings), lambda _site: None),
 }
 
 
-def engine(name: str, wanted: MmsLimits | None = None, store: EntryStore | None = None) -> MmsEngine:
-    """Return a new engine; raises ConfigurationError if there is none of that name, or its limits are its own.
-
-    ``store`` keeps buffered reports, where the engine can make use of it.
-    """
+def engine(name: str, settings: EngineSettings) -> MmsEngine:
+    """Return a new engine; raises ConfigurationError if there is none of that name, or it has no such settings."""
     _check_name(name)
-    return _ENGINES[name][0](wanted, store)
+    return _ENGINES[name][0](settings)
 
 
 def check_limits(name: str, site: Site) -> None:

@@ -30,6 +30,7 @@ from flexmap.faces import mms_engines
 from flexmap.faces.dlms.face import DlmsFace
 from flexmap.faces.dlms.updates import Updates
 from flexmap.faces.interface import Face
+from flexmap.faces.mms import EngineSettings
 from flexmap.faces.mms_face import MmsFace
 from flexmap.gateway.clocks import ClockDesk
 from flexmap.gateway.config import Config
@@ -204,7 +205,7 @@ class Service:
                 updates=Updates(firmware, files),
                 clocks=clocks,
             )
-        engine = mms_engines.engine(config.mms.engine, config.mms.limits, store.reports)
+        engine = mms_engines.engine(config.mms.engine, self._engine_settings(store))
         mms = MmsFace(engine, served.site, served.scl, served.address, gateway.command, picks=served.picks)
         self._faces = {"dlms": dlms, "mms": mms}
         for face in self._faces.values():
@@ -258,6 +259,12 @@ class Service:
         parts = {name: {"healthy": well, **figures} for name, (well, figures) in faces.items()}
         parts["store"] = {"healthy": not failing, "error": failing}
         return all(part["healthy"] for part in parts.values()) and not self.stopping, parts
+
+    def _engine_settings(self, store: Store) -> EngineSettings:
+        section, files = self._config.mms, self._config.mms.files
+        if files is not None:
+            files = msgspec.structs.replace(files, folder=str(self._config.resolve(files.folder)))
+        return EngineSettings(limits=section.limits, files=files, store=store.reports)
 
     def _begin_beside(self) -> Deferred[None]:
         """Start what runs beside the site: after the store has made sure that nobody else serves it."""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from flexmap.dlms.profile import Grant
-from flexmap.faces.mms import MmsLimits
+from flexmap.faces.mms import MmsFiles, MmsLimits
 from flexmap.gateway.dlms_listeners import DlmsListener
 from flexmap.gateway.dlms_push import DlmsPush
 from flexmap.model import ConfigurationError, Direction, LocalError, obis
@@ -103,6 +103,8 @@ class MmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     engine: Literal["libiec61850", "native"] = "libiec61850"
     limits: MmsLimits | None = None
     """What the engine ``native`` holds: libiec61850's limits are built in."""
+    files: MmsFiles | None = None
+    """What the engine ``native`` shows of the file system: nothing if left out."""
 
 
 Authentication = Literal["none", "lls", "hls", "hls-md5", "hls-sha1", "hls-gmac", "hls-sha256", "hls-ecdsa"]

@@ -4,6 +4,7 @@ In:  {"samples": [...]}, {"result": [id, done, cause]}, {"status": true}, {"stop
 Out: {"port": n}, {"failed": text}, {"command": [...]}, {"status": {...}}, {"stopped": true}
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.protocols.basic import LineReceiver
 
 from flexmap.faces.libiec61850.engine import LibIec61850Engine
+from flexmap.faces.mms import EngineSettings, MmsFiles
 from flexmap.faces.native.engine import NativeEngine
 from flexmap.model import CommandResult, Sample, Site
 from flexmap.store import Store
@@ -68,7 +70,10 @@ def main(name, site_file, cid, port, *limits):
     site = msgspec.json.decode(Path(site_file).read_bytes(), type=Site)
     if name == "native":
         store = Store(Path(store_file[0]), site).reports if store_file else None
-        engine = NativeEngine(store=store, command_timeout=float(timeout))
+        folder = os.environ.get("MMS_FILES")
+        files = MmsFiles(folder=folder, deletable=True) if folder else None
+        settings = EngineSettings(store=store, files=files)
+        engine = NativeEngine(settings=settings, command_timeout=float(timeout))
     else:
         engine = LibIec61850Engine(command_timeout=float(timeout))
         engine.SILENCE_LIMIT = float(silence)

@@ -1,6 +1,7 @@
 """The native MMS engine over real sockets: tshark, many clients, attacks beside honest ones, the whole gateway."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -8,6 +9,7 @@ import socket
 import statistics
 import struct
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -211,3 +213,41 @@ def test_the_engine_that_has_its_own_limits_takes_no_others(tmp_path):
     assert done.returncode != 0
     assert "[mms.limits]" in done.stderr + done.stdout
     assert 'engine = "native"' in done.stderr + done.stdout
+
+
+def test_files_are_listed_read_and_deleted_by_libiec61850s_client(tmp_path, monkeypatch):
+    folder = tmp_path / "files"
+    (folder / "COMTRADE").mkdir(parents=True)
+    record = random.Random(5).randbytes(300_000)
+    (folder / "COMTRADE" / "load.dat").write_bytes(record)
+    (folder / "site.cid").write_bytes(b"<SCL/>")
+    os.utime(folder / "site.cid", (1_750_000_000, 1_750_000_000))
+    monkeypatch.setenv("MMS_FILES", str(folder))
+    script = Path(__file__).parents[1] / "clients" / "libiec_files.py"
+    with core(tmp_path, engine="native") as engine:
+        requests = [
+            {"list": ""},
+            {"list": "COMTRADE/"},
+            {"get": "COMTRADE/load.dat"},
+            {"get": "../core.log"},
+            {"delete": "site.cid"},
+            {"list": ""},
+        ]
+        done = subprocess.run(
+            [sys.executable, script, "127.0.0.1", str(engine.port)],
+            input="".join(json.dumps(request) + "\n" for request in requests),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    listed, inside, got, refused, deleted, left = map(json.loads, done.stdout.splitlines())
+    assert "files" in listed, done.stdout
+    names = {name: (size, time_) for name, size, time_ in listed["files"]}
+    assert names["site.cid"] == (6, 1_750_000_000_000)
+    assert set(names) == {"COMTRADE/", "site.cid"}
+    assert inside["files"][0][:2] == ["COMTRADE/load.dat", 300_000]
+    assert bytes.fromhex(got["hex"]) == record
+    assert refused["error"]
+    assert deleted["error"] == 0
+    assert [name for name, *_ in left["files"]] == ["COMTRADE/"]

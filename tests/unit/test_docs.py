@@ -13,7 +13,7 @@ import pytest
 from flexmap.cli.main import cli
 from flexmap.dlms.apdu import CONFORMANCE_LN, CONFORMANCE_SN, Conformance
 from flexmap.faces.libiec61850.limits import check_limits
-from flexmap.faces.mms import MmsLimits
+from flexmap.faces.mms import MmsFiles, MmsLimits
 from flexmap.gateway import concentrator_config
 from flexmap.gateway import config as configuration
 from flexmap.gateway.demo import CLIENTS, SECRETS, DemoOptions, write_config
@@ -97,6 +97,7 @@ SECTIONS = {
     "`[site]`": (SiteSection,),
     "`[mms]`": (MmsSection,),
     "`[mms.limits]`": (MmsLimits,),
+    "`[mms.files]`": (MmsFiles,),
     "`[dlms]`": (DlmsSection, DlmsClient),
     "`[[dlms.listener]]`": (WrapperTcp, WrapperUdp, HdlcSerial, HdlcTcp),
     "`[dlms.push]`": (DlmsPush,),
@@ -119,7 +120,7 @@ def options(struct):
             "client",
             "listener",
             "retention",
-        } | {DlmsSection: {"push"}, MmsSection: {"limits"}}.get(struct, set()):
+        } | {DlmsSection: {"push"}, MmsSection: {"limits", "files"}}.get(struct, set()):
             yield field.name, field.default
 
 
@@ -141,6 +142,8 @@ def test_the_configuration_page_has_every_option_with_its_default(head):
     for name, default in coded.items():
         if default is None:
             assert written[name] == "–", name
+        elif isinstance(default, bool):
+            assert written[name] in {f"`{str(default).lower()}`", f"`{default}`"}, name
         else:
             text = written[name].strip("`")
             assert (float(text) == default) if isinstance(default, float) else (text == (str(default) or '""')), (

@@ -8,6 +8,7 @@ import pytest
 
 from flexmap.faces import mms_engines
 from flexmap.faces.libiec61850 import limits
+from flexmap.faces.mms import EngineSettings
 from flexmap.mapping.table import load_builtin
 from flexmap.model import ConfigurationError, Meter, Reference, Site
 
@@ -51,7 +52,7 @@ def test_a_node_name_that_would_lose_its_values_is_named_with_its_point():
 
 def test_an_unknown_engine_is_named():
     with pytest.raises(ConfigurationError, match="known engines: libiec61850"):
-        mms_engines.engine("other")
+        mms_engines.engine("other", EngineSettings())
 
 
 @pytest.mark.parametrize("module", ["engine", "limits"])

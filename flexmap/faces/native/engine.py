@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from twisted.internet import reactor as global_reactor
@@ -17,14 +18,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from flexmap.faces.interface import OnCommand
-from flexmap.faces.mms import MmsLimits, MmsStatus
+from flexmap.faces.mms import EngineSettings, MmsLimits, MmsStatus
 from flexmap.faces.native import model
 from flexmap.faces.native.clock import ReactorClock
 from flexmap.faces.native.control import Desk, install_all
+from flexmap.faces.native.folder import Folder
 from flexmap.faces.native.listener import MmsFactory
 from flexmap.faces.native.values import Values
 from flexmap.faces.tcp import Gate
-from flexmap.mms.report_buffer import EntryStore
+from flexmap.mms.files import Files
 from flexmap.mms.reports import Reports
 from flexmap.mms.server import Server
 from flexmap.mms.variables import Change, Device
@@ -57,14 +59,13 @@ class NativeEngine:
     def __init__(
         self,
         reactor: ReactorBase | None = None,
-        limits: MmsLimits | None = None,
+        settings: EngineSettings | None = None,
         *,
         command_timeout: float = 10.0,
-        store: EntryStore | None = None,
     ) -> None:
-        """Make an engine; ``store`` keeps entries of buffered reports; without one they end with the process."""
+        self._settings = settings or EngineSettings()
         self._reactor = cast("Any", reactor or global_reactor)
-        self._limits = limits or MmsLimits()
+        self._limits = self._settings.limits or MmsLimits()
         self._gate = Gate(
             self._reactor,
             most=self._limits.max_connections,
@@ -77,7 +78,6 @@ class NativeEngine:
         self._reports: Reports | None = None
         self._desk: Desk | None = None
         self._command_timeout = command_timeout
-        self._store = store
         self._early: list[Sample] = []
         """Samples that came before the engine was started."""
         self._ticks = LoopingCall(self._tick)
@@ -115,13 +115,16 @@ class NativeEngine:
             built = model.build(ied, time.time_ns() // 1_000_000)
             self._values = Values(site, built, self._changed)
         self._server = Server(built.variables, identity=(ied.vendor, ied.type, ied.revision), on_event=self._told)
+        files = self._settings.files
+        if files is not None:
+            Files(self._server, Folder(Path(files.folder), deletable=files.deletable))
         clock = ReactorClock(self._reactor)
         self._desk = Desk(on_command, self._values.last, clock, self._command_timeout)
         install_all(site, built, self._desk, clock, self._changed)
         self._reports = Reports(
             self._server,
             clock,
-            store=self._store,
+            store=self._settings.store,
             settable=ied.settable_report_fields,
             on_error=self._not_kept,
         )
