@@ -55,6 +55,11 @@ CLASSES = {
         " start_time_current:octets period:u32 number_of_periods:u16",
         "reset next_period",
     ),
+    6: _names(
+        "Register activation",
+        "register_assignment:array mask_list:array active_mask:octets",
+        "add_register add_mask delete_mask",
+    ),
     7: _names(
         "Profile generic",
         "buffer:array capture_objects:array capture_period:u32 sort_method:enum sort_object:structure"
@@ -69,6 +74,8 @@ CLASSES = {
         " preset_adjusting_time shift_time",
     ),
     9: _names("Script table", "scripts:array", "execute"),
+    10: _names("Schedule", "entries:array", "enable_disable insert delete"),
+    11: _names("Special days table", "entries:array", "insert delete"),
     12: _names(
         "Association SN",
         "object_list:array access_rights_list:array security_setup_reference:octets user_list:array"
@@ -92,6 +99,13 @@ CLASSES = {
         "IEC local port setup",
         "default_mode:enum default_baud:enum prop_baud:enum response_time:enum device_addr:octets pass_p1:octets"
         " pass_p2:octets pass_w5:octets",
+    ),
+    20: _names(
+        "Activity calendar",
+        "calendar_name_active:octets season_profile_active:array week_profile_table_active:array"
+        " day_profile_table_active:array calendar_name_passive:octets season_profile_passive:array"
+        " week_profile_table_passive:array day_profile_table_passive:array activate_passive_calendar_time:octets",
+        "activate_passive_calendar",
     ),
     22: _names("Single action schedule", "executed_script:structure type:enum execution_time:array"),
     23: _names(

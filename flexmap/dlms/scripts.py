@@ -51,6 +51,10 @@ Scripts = Mapping[int, Sequence[ScriptAction]]
 """Actions by script_identifier, 1 to 65535."""
 
 
+ScriptName = tuple[bytes, int]
+"""Logical name of a script table, and a script of it."""
+
+
 def script_table(logical_name: bytes, scripts: Scripts) -> ObjectDefinition:
     """Return a Script table (class 9 version 0) whose scripts are fixed; no slots.
 

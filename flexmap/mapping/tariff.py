@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import calendar
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import msgspec
@@ -63,7 +63,7 @@ class Season(msgspec.Struct, frozen=True, array_like=True):
 
     name: bytes
     start: bytes
-    """Year (2), month, day of month, day of week, parts open: every year."""
+    """season_start: a date-time whose date may have open parts, of every year; its time is midnight."""
     week: bytes
 
 
@@ -129,8 +129,8 @@ class Program(msgspec.Struct, frozen=True):
 
     def actions(self, day: dt.date) -> tuple[DayAction, ...]:
         """Return the actions of a local day, in order."""
-        special = sorted((each for each in self.special if _matches(each.date, day, self.zone)), key=_index)
-        number = special[0].day if special else self._ordinary(day)
+        special = special_day(self.special, day, self.zone)
+        number = self._ordinary(day) if special is None else special
         found = next((each.actions for each in self.calendar.days if each.id == number), ())
         return tuple(sorted(found, key=_second))
 
@@ -153,6 +153,12 @@ class Program(msgspec.Struct, frozen=True):
 
     def _date(self, second: int) -> dt.date:
         return self.zone.date(second)
+
+
+def special_day(entries: Iterable[SpecialDay], day: dt.date, zone: Zone) -> int | None:
+    """Return the day_id of a special day; None of another. Of two entries the one with the lower index counts."""
+    found = [each for each in entries if _matches(each.date, day, zone)]
+    return min(found, key=_index).day if found else None
 
 
 @lru_cache(maxsize=512)
@@ -203,7 +209,7 @@ def _last_start(season: Season, day: dt.date, zone: Zone) -> dt.date | None:
         return dt.date.min
     for back in range(366 * 2):
         earlier = day - dt.timedelta(back)
-        if _matches(season.start, earlier, zone):
+        if _matches(season.start[:5], earlier, zone):
             return earlier
     return None
 
@@ -255,7 +261,7 @@ def default_setup(tariff: Tariff, quantities: int) -> TariffSetup:
     actions = tuple(DayAction(second, TARIFF_SCRIPTS, rate) for second, rate in tariff.day)
     everyday = Calendar(
         name=b"DEFAULT",
-        seasons=(Season(b"1", b"\xff" * 5, b"1"),),
+        seasons=(Season(b"1", NOT_SPECIFIED, b"1"),),
         weeks=(Week(b"1", (1,) * 7),),
         days=(Day(1, actions),),
     )

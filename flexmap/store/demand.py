@@ -10,6 +10,7 @@ that is made again, changes nothing else.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,7 @@ from flexmap.store.profile import AmrStatus
 from flexmap.store.resets import Reset
 
 if TYPE_CHECKING:
+    from flexmap.store.rates import RateHistory
     from flexmap.store.store import Store
 
 _HOUR = 3600
@@ -39,8 +41,26 @@ class Average(msgspec.Struct, frozen=True):
 class DemandOf:
     """The demand of one energy of a meter, over ``periods`` periods of load profile 1."""
 
-    def __init__(self, store: Store, meter: str, point: str, name: str, periods: int = 1) -> None:
-        """``name``: what its reset is kept under. Raises ConfigurationError if an average would not be exact."""
+    def __init__(
+        self,
+        store: Store,
+        meter: str,
+        point: str,
+        name: str,
+        periods: int = 1,
+        *,
+        quantity: int | None = None,
+        rate: int = 0,
+        shared: DemandOf | None = None,
+    ) -> None:
+        """``name``: what its reset is kept under. Raises ConfigurationError if an average would not be exact.
+
+        ``quantity``: its place in the masks of the tariff. ``rate``: of what periods the maximum is, 0: of all.
+        ``shared``: a demand of the same energy and periods, whose look at the profile serves this one too.
+        """
+        self._quantity = quantity
+        self._rate = rate
+        self._shared = shared
         self.period = store.settings.profile_period
         self.periods = periods
         self._span = self.period * periods
@@ -52,7 +72,7 @@ class DemandOf:
         self._column = store.profile_points(meter).index(point)
         self._point = point
         self._name = name
-        self._cached: tuple[object, Average | None] = (None, None)
+        self._cached: tuple[object, dict[int, Average]] = (None, {})
 
     def running(self) -> Average | None:
         """Return the average since the start of the current period; None if that is not known."""
@@ -81,13 +101,14 @@ class DemandOf:
         energy, status = row
         return self._average(end - self._span, end, energy, status | (AmrStatus.INCOMPLETE if end < begin else 0))
 
-    def maximum(self) -> Average | None:
-        """Return the highest average of all periods that have ended since the reset; None if none is known."""
+    def maximum(self, upto: int | None = None) -> Average | None:
+        """Return the highest average of the periods that have ended since the reset, up to a second.
+
+        None if none is known. In a rate those count at whose end it was in force.
+        """
         reset = self.reset_at
-        key = (self._store.profile_revision(self._meter), reset)
-        if self._cached[0] != key:
-            self._cached = (key, self._maximum(reset))
-        return self._cached[1]
+        found = (self._shared or self).highest(reset, upto).get(self._rate)
+        return Average(0, reset.time, reset.time, 0) if found is None and reset is not None else found
 
     @property
     def reset_at(self) -> Reset | None:
@@ -95,19 +116,42 @@ class DemandOf:
         return self._store.resets.of(self._meter, self._name)
 
     def reset(self) -> bool:
-        """Begin anew at the newest sample; return whether it could be kept."""
-        newest = self._store.newest(self._meter)
+        """Begin anew at the newest sample, or where a billing period ends; return whether it could be kept."""
+        newest = self._store.closing(self._meter)
         energy = self._energy(newest)
         if newest is None or energy is None:
             return False
         return self._store.resets.keep(self._meter, self._name, Reset(newest.time // 1000, energy))
 
-    def _maximum(self, reset: Reset | None) -> Average | None:
+    def highest(self, reset: Reset | None, upto: int | None) -> dict[int, Average]:
+        """Return the highest average since a reset: of all periods as 0, and of those in each rate."""
+        key = (self._store.profile_revision(self._meter), reset, upto)
+        if self._cached[0] != key:
+            self._cached = (key, self._highest(reset, upto))
+        return self._cached[1]
+
+    def _highest(self, reset: Reset | None, upto: int | None) -> dict[int, Average]:
+        found: dict[int, Average] = {}
+        rates = None if self._quantity is None else self._store.rates(self._meter)
+        history: RateHistory | None = None
+        for each in self._averages(reset):
+            if upto is not None and each.end > upto:
+                break
+            owners = [0]
+            if rates is not None and self._quantity is not None:
+                history = history or rates.history(each.start)
+                owners.append(history.rate(each.end, self._quantity))
+            for owner in owners:
+                best = found.get(owner)
+                if best is None or each.value > best.value:
+                    found[owner] = each
+        return found
+
+    def _averages(self, reset: Reset | None) -> Iterator[Average]:
         start = None if reset is None else reset.time * 1000 + 1
         recent: deque[tuple[int, int]] = deque(maxlen=self.periods + 1)
         if reset is not None:
             recent.append((reset.time, reset.energy))
-        best = None if reset is None else Average(0, reset.time, reset.time, 0)
         for row in self._store.profile_rows(self._meter, start):
             energy, second = row.values[self._column], row.time // 1000
             if not isinstance(energy, int):
@@ -123,9 +167,7 @@ class DemandOf:
             )
             if complete and second > window[0][0] and energy >= window[0][1]:
                 value = (energy - window[0][1]) * _HOUR // self._span
-                if best is None or value > best.value:
-                    best = Average(value, window[0][0], second, row.status)
-        return best
+                yield Average(value, window[0][0], second, row.status)
 
     def _begin(self, second: int) -> int:
         """Return the end of the last period: a period owns its end."""

@@ -19,9 +19,9 @@ import msgspec
 from twisted.logger import Logger
 
 from flexmap.mapping.quality import never_read
-from flexmap.mapping.tariff import Mask, Program, TariffSetup, default_setup, mask_name
+from flexmap.mapping.tariff import NOT_SPECIFIED, Mask, Program, TariffSetup, default_setup, mask_name
 from flexmap.mapping.zone import Zone
-from flexmap.model import MeterType, Sample, quality
+from flexmap.model import LocalError, MeterType, Sample, quality
 
 if TYPE_CHECKING:
     from flexmap.store.store import Store
@@ -99,8 +99,16 @@ class Rates:
         second = newest.time // 1000
         if self._rows:
             for place, switch in enumerate(self._rows):
-                found = None if switch.base or switch.at == switch.time else self._stored(switch.time)
-                if found is not None and found[0] > switch.at:
+                lost = any(then > now for then, now in zip(switch.energies, energies, strict=True))
+                if switch.base or (switch.at == switch.time and not lost):
+                    continue
+                found = self._stored(switch.time)
+                if lost and place:  # its sample was not in the file when the last run was killed
+                    before = self._rows[place - 1]
+                    at, known = found or (before.at, before.energies)
+                    self._rows[place] = msgspec.structs.replace(switch, at=at, energies=known)
+                    self._count_from(place)
+                elif found is not None and found[0] > switch.at:
                     self._refine(place, *found)
         self._advance(second, energies)
         self._last = (second, energies)
@@ -122,21 +130,29 @@ class Rates:
             self._last = (second, energies)
             self._settle(second, energies)
 
-    def switch(self, mask: Mask, second: int) -> None:
-        """Make a mask active from a second on; not before what is known already."""
+    def switch(self, mask: Mask, second: int) -> bool:
+        """Make a mask active from a second on, not before what is known already; return whether it is in the file.
+
+        A meter that was never read has no rates yet.
+        """
         self.active(second)
-        if self._rows:
-            self._insert(mask, max(second, self._rows[-1].time, self._last[0] if self._last else 0))
+        if not self._rows:
+            return False
+        self._insert(mask, max(second, self._rows[-1].time, self._last[0] if self._last else 0))
+        try:
+            self.write()
+        except sqlite3.Error as error:
+            _log.error("{meter}: the switch is not kept: {error}", meter=self._meter, error=error)
+            return False
+        return True
 
     def change(self, setup: TariffSetup, second: int) -> bool:
         """Let another setup hold from a second on; return whether it could be kept."""
         self.active(second)
         try:
-            self._database.execute(
-                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (self._row, _SETUP, msgspec.msgpack.encode(setup))
-            )
-        except sqlite3.Error as error:
-            _log.error("{meter}: the tariff is not kept: {error}", meter=self._meter, error=error)
+            self._store.kept.keep(self._meter, _SETUP, msgspec.msgpack.encode(setup))
+        except LocalError as error:
+            _log.error("{error}", error=str(error))
             return False
         before, self.setup = self.setup, setup
         self._program = self._made()
@@ -159,6 +175,9 @@ class Rates:
         at = self.setup.activate_at
         if at and second >= at:
             setup = self.setup.activated()
+            if self.setup.passive.fault():
+                _log.warn("{meter}: the passive calendar cannot be followed: it stays so", meter=self._meter)
+                setup = msgspec.structs.replace(self.setup, activation=NOT_SPECIFIED, activate_at=0)
             self.setup = msgspec.structs.replace(self.setup, activate_at=0)
             self.change(setup, at)
 
@@ -348,10 +367,8 @@ class Rates:
         return None
 
     def _kept(self) -> TariffSetup | None:
-        row = self._database.execute(
-            "SELECT data FROM kept WHERE meter = ? AND name = ?", (self._row, _SETUP)
-        ).fetchone()
-        setup = None if row is None else msgspec.msgpack.decode(row[0], type=TariffSetup)
+        octets = self._store.kept.read(self._meter, _SETUP)
+        setup = None if octets is None else msgspec.msgpack.decode(octets, type=TariffSetup)
         fits = setup is not None and all(
             len(mask.rates) == self.quantities and max(mask.rates) <= self._count for mask in setup.masks
         )

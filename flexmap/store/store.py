@@ -34,6 +34,7 @@ from flexmap.store.billing import BillingRows
 from flexmap.store.captures import Captures
 from flexmap.store.counters import Counters
 from flexmap.store.daily import DailyRows
+from flexmap.store.kept import Kept
 from flexmap.store.meterlog import MeterLog
 from flexmap.store.profile import LoadProfile, ProfileRow, period_end
 from flexmap.store.rates import Rates
@@ -80,10 +81,12 @@ class Store:
         self._database = self._file.database
         self._logs: dict[str, MeterLog] = {}
         self._rates: dict[str, Rates] = {}
+        self._held: dict[str, Sample] = {}
         self._reader = Reader(self._database)
         self._writer = Writer(self._file, self._reader, self._logs, self.samples)
         self.counters = Counters(self._file)
         self.resets = Resets(self._database, self._logs)
+        self.kept = Kept(self._database, self._logs)
         self.captures = Captures(self._file, self._reader, self._logs, self.settings)
         self.reports = ReportEntries(self._file)
         try:
@@ -152,6 +155,20 @@ class Store:
     def newest(self, meter: str) -> Sample | None:
         """Return the newest sample of a meter."""
         return self._log_of(meter).newest
+
+    def hold(self, meter: str) -> None:
+        """Note the newest sample as that at which a billing period ends, until :meth:`release`."""
+        newest = self.newest(meter)
+        if newest is not None:
+            self._held.setdefault(meter, newest)
+
+    def release(self, meter: str) -> None:
+        """Forget it."""
+        self._held.pop(meter, None)
+
+    def closing(self, meter: str) -> Sample | None:
+        """Return the sample at which a billing period ends: the one held, or the newest."""
+        return self._held.get(meter) or self.newest(meter)
 
     def value_of(self, sample: Sample, point: str) -> Value:
         """Return a point's value in a sample of its meter; None if it was not valid."""

@@ -27,6 +27,8 @@ TYPE = load_builtin()["single-phase"]
 METER = Meter(id="A", type=TYPE.id, ld="A", sap=17)
 SITE = Site(name="s", ied="S", meters=(METER,), types={TYPE.id: TYPE}, time_zone="Europe/Vienna")
 WIDTH = len(TYPE.points)
+MAXIMUM = -2 * 2 * (1 + TYPE.tariff.rates)
+"""Where the maximum of the first demand stands in a row: behind it, with their times, those of rates and exports."""
 MANAGER = ClientProfile(sap=1, name="m", role=Role.MANAGEMENT)
 
 
@@ -77,7 +79,7 @@ class Gateway:
         buffer = self.device.values[self.device.schema.slot(classes.PROFILE_GENERIC, BILLING_LN, 2)]
         found = [axdr.decode(row) for row in buffer.select(selection).rows]
         time = lambda octets: octets and cosem_time.to_epoch_ms(octets) // 1000  # noqa: E731
-        return [(time(row[0]), row[1], row[-4], time(row[-3])) for row in found]
+        return [(time(row[0]), row[1], row[MAXIMUM], time(row[MAXIMUM + 1])) for row in found]
 
     def execute(self, number=1):
         data = axdr.encode("long-unsigned", number)

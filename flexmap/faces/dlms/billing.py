@@ -17,12 +17,14 @@ from flexmap.faces.dlms.billing_definitions import (
     SCRIPTS_LN,
 )
 from flexmap.faces.dlms.buffers import Buffer, cell
+from flexmap.faces.dlms.demand import maxima_of
 from flexmap.faces.dlms.device import MeterDevice
 from flexmap.faces.dlms.live import LiveObject
 from flexmap.faces.dlms.objects import MeterObjects
 from flexmap.faces.dlms.pushing import Keeper
 from flexmap.faces.dlms.scripts import ActionSchedule, ScriptTable
-from flexmap.model import Meter, Value
+from flexmap.faces.dlms.turns import Call, Spread, Turns, at_once
+from flexmap.model import Meter, Value, rate_name
 from flexmap.store import DemandOf, ProfileRow, Store
 
 MONTHLY = (Execution(bytes(4), b"\xff\xff\xff\x01\xff"),)
@@ -32,9 +34,19 @@ _encode_demand = axdr.encoder("double-long-unsigned")
 
 
 def billing_objects(
-    store: Store, meter: Meter, objects: MeterObjects, device: MeterDevice, *, keeper: Keeper | None, reactor: Any
+    store: Store,
+    meter: Meter,
+    objects: MeterObjects,
+    device: MeterDevice,
+    *,
+    keeper: Keeper | None,
+    reactor: Any,
+    spread: Spread = at_once,
 ) -> list[LiveObject]:
-    """Return the live objects of a meter; ``keeper`` has the schedule. Raises LocalError if it cannot be read."""
+    """Return the live objects of a meter; ``keeper`` has the schedule. Raises LocalError if it cannot be read.
+
+    ``spread`` carries out what the schedule executes.
+    """
     table = ScriptTable(SCRIPTS_LN, objects.billing.scripts, device.perform, objects.billing.table)
     schedule = ActionSchedule(
         meter.id,
@@ -44,8 +56,26 @@ def billing_objects(
         reactor,
         zone=objects.local.zone,
         default=MONTHLY,
+        spread=spread,
     )
     return [BillingProfile(store, meter.id, objects), table, schedule]
+
+
+def at_closing(store: Store, meter: str, turns: Turns) -> Spread:
+    """Return what carries out a call in a turn of its own, with the end of the period where the meter is now."""
+
+    def spread(call: Call) -> None:
+        store.hold(meter)
+        turns.add(lambda: _released(store, meter, call))
+
+    return spread
+
+
+def _released(store: Store, meter: str, call: Call) -> None:
+    try:
+        call()
+    finally:
+        store.release(meter)
 
 
 class BillingProfile:
@@ -58,11 +88,16 @@ class BillingProfile:
         self._local = objects.local
         self._encoders = objects.profile_encoders
         self._energies = store.profile_points(meter)
-        self._demands = {
-            demand.name: DemandOf(store, meter, demand.energy, demand.maximum_name, demand.periods)
-            for demand in objects.meter_type.demands
-        }
-        names = (*self._energies, *(f"{name}{part}" for name in self._demands for part in ("", "-time")))
+        meter_type = objects.meter_type
+        self._rates = store.rates(meter)
+        self._rate_encoders = objects.rate_encoders
+        self._demands: dict[str, DemandOf] = {}
+        for demand in meter_type.demands:
+            total, *of_rates = maxima_of(store, meter, meter_type, demand)
+            self._demands[demand.name] = total
+            self._demands.update((rate_name(demand.name, rate), each) for rate, each in enumerate(of_rates, 1))
+        maxima = [f"{name}{part}" for name in self._demands for part in ("", "-time")]
+        names = (*self._energies, *(point.name for point in meter_type.rates), *maxima)
         self._rows = store.billing(meter, names)
         self._buffer = Buffer[ProfileRow](
             objects.billing.columns,
@@ -89,24 +124,27 @@ class BillingProfile:
         return DataAccessResult.READ_WRITE_DENIED
 
     def act(self, method: int, data: bytes | None, client: ClientProfile) -> ActionResult:
-        """Capture the registers of the meter's newest sample, once for each time stamp."""
+        """Capture the registers where the period ends, at the meter's newest sample; once for each time stamp."""
         del data, client
-        newest = self._store.newest(self._meter)
+        newest = self._store.closing(self._meter)
         if method != CAPTURE:
             return ActionResult.OBJECT_UNDEFINED
         if newest is None:
             return ActionResult.TEMPORARY_FAILURE
         values: list[Value] = [self._store.value_of(newest, name) for name in self._energies]
+        if self._rates is not None:
+            values += self._rates.sample(newest).values
         for demand in self._demands.values():
-            maximum = demand.maximum()
+            maximum = demand.maximum(newest.time // 1000)
             values += (None, None) if maximum is None else (maximum.value, maximum.end * 1000)
         kept = self._rows.keep(newest.time, 0, newest.clock_status, values)
         return ActionResult.SUCCESS if kept else ActionResult.TEMPORARY_FAILURE
 
     def _cells(self, row: ProfileRow) -> list[bytes]:
-        energies, maxima = row.values[: len(self._energies)], row.values[len(self._energies) :]
+        encoders = (*self._encoders, *self._rate_encoders)
+        registers, maxima = row.values[: len(encoders)], row.values[len(encoders) :]
         cells = [self._local.value(row.time, row.clock_status)]
-        cells += [cell(encoder, value) for encoder, value in zip(self._encoders, energies, strict=True)]
+        cells += [cell(encoder, value) for encoder, value in zip(encoders, registers, strict=True)]
         for value, time in zip(maxima[::2], maxima[1::2], strict=True):
             cells += [cell(_encode_demand, value), self._local.value(time) if isinstance(time, int) else axdr.NULL]
         return cells

@@ -44,13 +44,19 @@ class Billing:
 
 
 def billing_columns(meter_type: MeterType, columns: Sequence[CaptureObject]) -> tuple[CaptureObject, ...]:
-    """Return the capture objects: those of the load profiles, each maximum with its capture time."""
+    """Return the capture objects: those of the load profiles, the rates, each maximum with its capture time."""
+    rates = [
+        CaptureObject(register.class_id, obis.parse(register.obis), register.attribute)
+        for point in meter_type.rates
+        for register in point.registers
+    ]
     maxima = [
-        CaptureObject(classes.EXTENDED_REGISTER, obis.parse(demand.maximum), attribute)
+        CaptureObject(classes.EXTENDED_REGISTER, obis.parse(code), attribute)
         for demand in meter_type.demands
+        for code in (demand.maximum, *demand.rates)
         for attribute in (2, 5)
     ]
-    return (*columns, *maxima)
+    return (*columns, *rates, *maxima)
 
 
 def billing_scripts(meter_type: MeterType) -> Scripts:
@@ -58,7 +64,8 @@ def billing_scripts(meter_type: MeterType) -> Scripts:
     nothing = axdr.encode("integer", 0)
     actions = [ScriptAction(Service.EXECUTE, classes.PROFILE_GENERIC, BILLING_LN, CAPTURE, nothing)]
     actions += [
-        ScriptAction(Service.EXECUTE, classes.EXTENDED_REGISTER, obis.parse(demand.maximum), RESET, nothing)
+        ScriptAction(Service.EXECUTE, classes.EXTENDED_REGISTER, obis.parse(code), RESET, nothing)
         for demand in meter_type.demands
+        for code in (demand.maximum, *demand.rates)
     ]
     return {END_OF_PERIOD: actions}

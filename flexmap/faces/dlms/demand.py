@@ -11,7 +11,7 @@ from flexmap.dlms.objects import ObjectDefinition, SlotValue, Stored
 from flexmap.dlms.profile import ClientProfile
 from flexmap.faces.dlms.local_time import LocalTime
 from flexmap.faces.dlms.status import status_value
-from flexmap.model import Demand, LocalError, MeterType, obis, quality
+from flexmap.model import Demand, LocalError, MeterType, obis, quality, rate_name
 from flexmap.store import AmrStatus, Average, DemandOf, Store
 
 TYPE = "double-long-unsigned"
@@ -24,7 +24,12 @@ _encode = axdr.encoder(TYPE)
 def demand_definitions(meter_type: MeterType, period: int) -> list[ObjectDefinition]:
     """Return the objects of the demands of a meter type; ``period``: seconds of load profile 1."""
     return [
-        definition for demand in meter_type.demands for definition in (_register(demand, period), _maximum(demand))
+        definition
+        for demand in meter_type.demands
+        for definition in (
+            _register(demand, period),
+            *(_maximum(demand, code) for code in (demand.maximum, *demand.rates)),
+        )
     ]
 
 
@@ -36,13 +41,36 @@ def demand_objects(
     for demand in meter_type.demands:
         if demand.energy not in store.profile_points(meter):
             continue
-        parts = [
-            DemandOf(store, meter, demand.energy, name, demand.periods)
-            for name in (demand.name, demand.maximum_name)
-        ]
-        found.append(DemandRegister(demand, parts[0], local))
-        found.append(MaximumDemand(demand, parts[1], local))
+        found.append(
+            DemandRegister(demand, DemandOf(store, meter, demand.energy, demand.name, demand.periods), local)
+        )
+        codes = (demand.maximum, *demand.rates)
+        maxima = maxima_of(store, meter, meter_type, demand)
+        found += [MaximumDemand(demand, code, each, local) for code, each in zip(codes, maxima, strict=True)]
     return found
+
+
+def maxima_of(store: Store, meter: str, meter_type: MeterType, demand: Demand) -> list[DemandOf]:
+    """Return the maximum of a demand, then that of each rate; they share one look at the profile."""
+    split = [each.name for each in meter_type.demands if each.rates]
+    energies = () if meter_type.tariff is None else meter_type.tariff.energies
+    quantity = len(energies) + split.index(demand.name) if demand.rates else None
+    total = DemandOf(store, meter, demand.energy, demand.maximum_name, demand.periods, quantity=quantity)
+    return [
+        total,
+        *(
+            DemandOf(
+                store,
+                meter,
+                demand.energy,
+                rate_name(demand.maximum_name, rate),
+                demand.periods,
+                rate=rate,
+                shared=total,
+            )
+            for rate in range(1, len(demand.rates) + 1)
+        ),
+    ]
 
 
 class _Demand:
@@ -111,8 +139,8 @@ class DemandRegister(_Demand):
 class MaximumDemand(_Demand):
     """Class 4: the highest average since the reset, and when it was captured."""
 
-    def __init__(self, demand: Demand, averages: DemandOf, local: LocalTime) -> None:
-        super().__init__(_maximum(demand), averages, local)
+    def __init__(self, demand: Demand, code: str, averages: DemandOf, local: LocalTime) -> None:
+        super().__init__(_maximum(demand, code), averages, local)
 
     def slots(self) -> Mapping[int, SlotValue]:
         """Return functions that encode the maximum and its time."""
@@ -141,5 +169,5 @@ def _register(demand: Demand, period: int) -> ObjectDefinition:
 
 
 @lru_cache(256)
-def _maximum(demand: Demand) -> ObjectDefinition:
-    return classes.extended_register(obis.parse(demand.maximum), demand.scaler, demand.unit, reset=True)
+def _maximum(demand: Demand, code: str) -> ObjectDefinition:
+    return classes.extended_register(obis.parse(code), demand.scaler, demand.unit, reset=True)

@@ -18,7 +18,7 @@ from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind
 from flexmap.dlms.push_setup import push_setup
 from flexmap.dlms.server import Server
 from flexmap.dlms.setup import Forgetful, Keystore
-from flexmap.faces.dlms.billing import billing_objects
+from flexmap.faces.dlms.billing import at_closing, billing_objects
 from flexmap.faces.dlms.certificate_watch import CertificateWatch
 from flexmap.faces.dlms.clock import MeterClock
 from flexmap.faces.dlms.counters import StoredCounters
@@ -33,6 +33,8 @@ from flexmap.faces.dlms.profiles import make_buffers
 from flexmap.faces.dlms.push import Post
 from flexmap.faces.dlms.pushing import Keeper, PushObject, PushSettings, Way
 from flexmap.faces.dlms.security_log import SecurityLog
+from flexmap.faces.dlms.tariff import tariff_objects
+from flexmap.faces.dlms.turns import Turns
 from flexmap.faces.dlms.updates import Updates, update_definitions, update_objects
 from flexmap.faces.interface import ClockWay, OnCommand
 from flexmap.faces.throttle import Throttle
@@ -105,6 +107,7 @@ class DlmsFace:
             for name, clock in dict.fromkeys((meter.type, settable[meter.id]) for meter in site.meters)
         }
         self._meters = {}
+        turns = Turns(reactor)
         for meter in site.meters:
             objects = shared[meter.type, settable[meter.id]]
             buffers = make_buffers(store, meter, objects)
@@ -114,9 +117,11 @@ class DlmsFace:
                 device.serve([MeterClock(meter.id, objects.local, clocks, PROFILE.period)])
             device.serve(demand_objects(store, meter.id, site.type_of(meter), objects.local))
             keeper = settings.keeper if updates is None else updates.files
-            billing = billing_objects(store, meter, objects, device, keeper=keeper, reactor=reactor)
-            self._live += billing
-            device.serve(billing)
+            spread = at_closing(store, meter.id, turns)
+            billing = billing_objects(store, meter, objects, device, keeper=keeper, reactor=reactor, spread=spread)
+            tariff = tariff_objects(store, meter.id, objects, device, reactor=reactor, spread=spread)
+            self._live += (*billing, *tariff)
+            device.serve((*billing, *tariff))
             if updates is not None and live[meter.type]:
                 made = update_objects(meter.id, device, updates, reactor, zone)
                 self._images[meter.id] = made.images

@@ -60,7 +60,12 @@ def listing(
 
 def _demand_titles(meter_type: MeterType) -> dict[str, str]:
     titles = {demand.obis: demand.title for demand in meter_type.demands}
-    return titles | {demand.maximum: f"{demand.title}, maximum" for demand in meter_type.demands}
+    for demand in meter_type.demands:
+        titles[demand.maximum] = f"{demand.title}, maximum"
+        titles.update(
+            (code, f"{demand.title}, maximum in rate {rate}") for rate, code in enumerate(demand.rates, 1)
+        )
+    return titles
 
 
 _Named = dict[tuple[int, str], dict[int, tuple[Point, Part]]]

@@ -15,6 +15,7 @@ from flexmap.dlms.selection import CaptureObject
 from flexmap.faces.dlms.billing_definitions import Billing
 from flexmap.faces.dlms.demand import demand_definitions
 from flexmap.faces.dlms.local_time import LocalTime
+from flexmap.faces.dlms.tariff_definitions import assigned, tariff_definitions
 from flexmap.mapping import value as values
 from flexmap.mapping.zone import UTC, Zone
 from flexmap.model import EventLog, Kind, LocalError, MeterType, Part, Point, Register, Value, obis
@@ -111,6 +112,10 @@ class MeterObjects:
             [*_definitions(meter_type, association_version, self.captured, clock, self.billing), *live]
         )
         self.points = tuple(self._slots(point) for point in meter_type.points)
+        self.rate_encoders = tuple(_encoder(point, point.registers[0].part) for point in meter_type.rates)
+        """How the values of the rates are encoded in a billing row."""
+        self.assigned = assigned(meter_type)
+        """Class and logical name of what the masks of the tariff activate."""
         self.rates = tuple(self._slots(point) for point in meter_type.rates)
         self.channel = tuple(self._slots(point) for point in meter_type.channel)
         slot = self.schema.slot
@@ -231,6 +236,7 @@ def _definitions(
         *named.values(),
         *demand_definitions(meter_type, PROFILE.period),
         *billing.definitions,
+        *tariff_definitions(meter_type),
     ]
 
 

@@ -18,6 +18,7 @@ from flexmap.dlms.profile import ClientProfile, Role
 from flexmap.dlms.schedule import Execution, decode_executions, following
 from flexmap.dlms.scripts import ScriptAction, Scripts, Service
 from flexmap.faces.dlms.pushing import Keeper
+from flexmap.faces.dlms.turns import Spread, at_once
 from flexmap.mapping.zone import UTC, Zone
 from flexmap.model import LocalError, obis
 
@@ -130,11 +131,14 @@ class ActionSchedule:
         *,
         zone: Zone = UTC,
         default: tuple[Execution, ...] = (),
+        spread: Spread = at_once,
     ) -> None:
         """Set up; raises LocalError if what was kept cannot be read.
 
         Without ``keeper`` what head-ends write is forgotten at the end. ``default`` holds until they write.
+        ``spread`` carries out what is due.
         """
+        self._spread = spread
         self._meter = meter
         self._table, self._script = script
         table_name = self._table.definition.logical_name
@@ -198,8 +202,15 @@ class ActionSchedule:
         return None if at is None else max(self._zone.of_local(at, last=False), since + 1)
 
     def _look(self, at: int) -> None:
-        now = int(self._clock.seconds())
-        kept = now >= at and self._keep(_Kept(self._state.executions, now))
+        if self._clock.seconds() >= at:
+            self._spread(partial(self._execute, self._state))
+        else:
+            self._wait(_RETRY)
+
+    def _execute(self, state: _Kept) -> None:
+        if state is not self._state or self._call is None:
+            return  # written, or stopped, meanwhile
+        kept = self._keep(_Kept(state.executions, int(self._clock.seconds())))
         if kept:
             log.info("{meter}: {schedule} is due", meter=self._meter, schedule=self._client.name)
             self._table.execute(self._script, self._client)
