@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Any
 
-from gurux_dlms import GXDateTime, GXDLMSAccessItem, GXDLMSTranslator, GXReplyData
+from gurux_dlms import GXDate, GXDateTime, GXDLMSAccessItem, GXDLMSTranslator, GXReplyData, GXTime
 from gurux_dlms.ecdsa.GXPrivateKey import GXPrivateKey
 from gurux_dlms.ecdsa.GXPublicKey import GXPublicKey
 from gurux_dlms.enums import (
@@ -15,11 +15,20 @@ from gurux_dlms.enums import (
     Authentication,
     Conformance,
     DataType,
+    DateTimeSkips,
     InterfaceType,
     Security,
 )
 from gurux_dlms.GXDLMSSettings import GXDLMSSettings
-from gurux_dlms.objects import GXDLMSCaptureObject
+from gurux_dlms.objects import (
+    GXDLMSCaptureObject,
+    GXDLMSDayProfile,
+    GXDLMSDayProfileAction,
+    GXDLMSScheduleEntry,
+    GXDLMSSeasonProfile,
+    GXDLMSSpecialDay,
+    GXDLMSWeekProfile,
+)
 from gurux_dlms.objects.enums import MessageType, SecuritySuite, ServiceType
 from gurux_dlms.secure import GXDLMSSecureClient
 from remote import serve
@@ -338,6 +347,77 @@ class Session:
         setup.setDataType(2, DataType.ARRAY)
         self._exchange(self.client.write(setup, 2))
 
+    def set_calendar(
+        self,
+        name: str,
+        seasons: list[tuple[bytes, tuple[int, int] | None, bytes]],
+        weeks: list[tuple[Any, ...]],
+        days: list[tuple[int, list[tuple[int, int, str, int]]]],
+    ) -> None:
+        """Write the passive calendar (class 20) as Gurux's own classes have it.
+
+        Seasons: name, month and day (every year), week. Days: id, actions by hour, minute, script table, script.
+        """
+        calendar = self._object(20, "0.0.13.0.0.255")
+        calendar.calendarNamePassive = name
+        calendar.seasonProfilePassive = [
+            GXDLMSSeasonProfile(season, _yearly(start), week) for season, start, week in seasons
+        ]
+        calendar.weekProfileTablePassive = [_week(*week) for week in weeks]
+        calendar.dayProfileTablePassive = [
+            GXDLMSDayProfile(
+                number,
+                [
+                    GXDLMSDayProfileAction(
+                        GXTime(dt.datetime(2026, 1, 1, hour, minute, tzinfo=dt.UTC)), table, script
+                    )
+                    for hour, minute, table, script in actions
+                ],
+            )
+            for number, actions in days
+        ]
+        for index in (6, 7, 8, 9):
+            self._exchange(self.client.write(calendar, index))
+
+    def set_activation(self, epoch: int) -> None:
+        """Write when the passive calendar is activated, in s since 1970."""
+        calendar = self._object(20, "0.0.13.0.0.255")
+        calendar.time = GXDateTime(dt.datetime.fromtimestamp(epoch, dt.UTC))
+        self._exchange(self.client.write(calendar, 10))
+
+    def special_day(self, method: str, index: int, month: int = 1, day: int = 1, number: int = 0) -> None:
+        """Insert, or delete, a special day of every year."""
+        entry = GXDLMSSpecialDay()
+        entry.index, entry.dayId = index, number
+        entry.date = GXDate(dt.datetime(2026, month, day, tzinfo=dt.UTC))
+        entry.date.skip |= DateTimeSkips.YEAR | DateTimeSkips.DAY_OF_WEEK
+        table = self._object(11, "0.0.11.0.0.255")
+        self._exchange(getattr(table, method)(self.client, entry))
+
+    def mask(self, method: str, name: bytes, places: list[int] | None = None) -> None:
+        """Add a mask to the register activation, remove one, or make it active."""
+        activation = self._object(6, "0.0.14.0.1.255")
+        if method == "activate":
+            activation.activeMask = name
+            self._exchange(self.client.write(activation, 4))
+            return
+        arguments = () if places is None else (places,)
+        self._exchange(getattr(activation, method)(self.client, name, *arguments))
+
+    def script(self, table: str, number: int) -> None:
+        """Execute a script."""
+        self._exchange(self.client.method(self._object(9, table), 1, number, DataType.UINT16))
+
+    def schedule(self, method: str, index: int, **fields: Any) -> None:
+        """Insert an entry of a schedule (class 10), on every day of the week, or delete it."""
+        entry = GXDLMSScheduleEntry()
+        entry.index, entry.enable, entry.validityWindow = index, True, 0xFFFF
+        entry.execWeekdays, entry.execSpecDays = 0x7F, ""
+        entry.beginDate, entry.endDate = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2020, 2099))
+        entry.logicalName, entry.scriptSelector = fields.get("table"), fields.get("script", 0)
+        entry.switchTime = dt.datetime(2026, 1, 1, fields.get("hour", 0), tzinfo=dt.UTC)
+        self._exchange(getattr(self._object(10, "0.0.12.0.0.255"), method)(self.client, entry))
+
     def notified(self, frame: bytes) -> Any:
         """Return the value of a data notification, as Gurux decodes it, in a session of its own."""
         reply, notification = GXReplyData(), GXReplyData()
@@ -373,6 +453,26 @@ class Session:
             self._exchange(self.client.releaseRequest())
         finally:
             self._socket.close()
+
+
+def _week(name: bytes, *days: int) -> Any:
+    """Return Gurux's week."""
+    made = GXDLMSWeekProfile()
+    made.name = name
+    names = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+    for each, day in zip(names, days, strict=True):
+        setattr(made, each, day)
+    return made
+
+
+def _yearly(start: tuple[int, int] | None) -> Any:
+    """Return midnight of a date of every year; of no date in particular."""
+    month, day = start or (1, 1)
+    made = GXDateTime(dt.datetime(2026, month, day, tzinfo=dt.UTC))
+    made.skip |= DateTimeSkips.YEAR | DateTimeSkips.DAY_OF_WEEK | DateTimeSkips.DEVITATION
+    if start is None:
+        made.skip |= DateTimeSkips.MONTH | DateTimeSkips.DAY
+    return made
 
 
 def _fields(value: Any) -> Any:

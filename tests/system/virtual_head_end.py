@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 
 from remote import Remote
@@ -80,7 +81,7 @@ class Caller:
         self._front, self.remote = front, remote
 
     def __getattr__(self, name):
-        return lambda *args: self._front.call(getattr(self.remote, name), *args)
+        return lambda *args, **named: self._front.call(partial(getattr(self.remote, name), *args, **named))
 
     def end(self):
         self.remote.end()
