@@ -23,6 +23,7 @@ ANY_TIME = 0xFFFF
 """A validity_window without an end."""
 _OPEN_YEAR, _OPEN = 0xFFFF, 0xFF
 _WEEK = 7
+"""Bits of exec_weekdays; there are clients that fill the octet up and count the filling too."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -110,13 +111,13 @@ def _entry(value: Any) -> Entry:
         ):
             match rest:
                 case [axdr.Bits() as week, axdr.Bits() as special, bytes(begin), bytes(end)] if (
-                    len(week) == _WEEK and len(begin) == len(end) == 5
+                    len(week) in (_WEEK, _WEEK + 1) and len(begin) == len(end) == 5
                 ):
                     for date in (begin, end):
                         check_date(date)
                         _date(date, dt.date.min)
                     times = (second_of(time), window)
-                    return Entry(index, enable, table, script, *times, str(week), str(special), begin, end)
+                    return Entry(index, enable, table, script, *times, str(week[:_WEEK]), str(special), begin, end)
     raise AxdrError("schedule_table_entry expected")
 
 
