@@ -118,6 +118,8 @@ class Program(msgspec.Struct, frozen=True):
 
     def executions(self, after: int, upto: int) -> Iterator[tuple[int, DayAction]]:
         """Iterate over the actions of other tables with after < second ≤ upto, each once, in order."""
+        if all(action.table == TARIFF_SCRIPTS for day in self.calendar.days for action in day.actions):
+            return
         day, last = self._date(after), self._date(upto)
         while day <= last:
             midnight = calendar.timegm(day.timetuple())
@@ -256,6 +258,7 @@ def mask_name(rate: int) -> bytes:
     return b"RATE%d" % rate
 
 
+@lru_cache
 def default_setup(tariff: Tariff, quantities: int) -> TariffSetup:
     """Return what holds until a head-end writes something else: one day for ever, a mask for each rate."""
     actions = tuple(DayAction(second, TARIFF_SCRIPTS, rate) for second, rate in tariff.day)

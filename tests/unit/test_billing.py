@@ -28,7 +28,7 @@ METER = Meter(id="A", type=TYPE.id, ld="A", sap=17)
 SITE = Site(name="s", ied="S", meters=(METER,), types={TYPE.id: TYPE}, time_zone="Europe/Vienna")
 WIDTH = len(TYPE.points)
 MAXIMUM = -2 * 2 * (1 + TYPE.tariff.rates)
-"""Where the maximum of the first demand stands in a row: it and those of its rates, with times, of two demands."""
+"""Where the maximum of the first demand stands in a row: before those of its rates, and of the other demand."""
 MANAGER = ClientProfile(sap=1, name="m", role=Role.MANAGEMENT)
 
 

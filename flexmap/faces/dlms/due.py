@@ -46,8 +46,6 @@ class Runner:
         octets = self._keeper.read(self._meter, self._name)
         now = int(self._clock.seconds())
         self._since = now if octets is None else max(int.from_bytes(octets, "big"), now - _LOOK_BACK)
-        if octets is None:
-            self._keep(now)
         self._look()
 
     def stop(self) -> None:

@@ -116,9 +116,11 @@ class ScheduleTable:
 
     def _executions(self, after: int, upto: int) -> Iterator[Due]:
         """Iterate over what is due with after < second ≤ upto and has not been missed for too long."""
+        if not self._entries:
+            return
         now = self._clock.seconds()
         day, last = self._zone.date(after), self._zone.date(upto)
-        while self._entries and day <= last:
+        while day <= last:
             midnight = calendar.timegm(day.timetuple())
             number = special_day(self._special(), day, self._zone)
             for entry in sorted(self._entries, key=lambda each: each.second):
