@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 import msgspec
@@ -18,6 +20,7 @@ from flexmap.faces.mms_reader import Reader
 from flexmap.faces.native import client_reports as reports
 from flexmap.faces.native.client import NativeAssociation, split
 from flexmap.faces.native.client_control import CATEGORIES, Order, control
+from flexmap.faces.native.tls import client_context
 from flexmap.mms.client import Settings
 from flexmap.model import ConfigurationError, RemoteError
 
@@ -25,6 +28,52 @@ _REPORT_WAIT = 0.5
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON; reports one a line.")
 _password = click.option("--password", envvar="FLEXMAP_MMS_PASSWORD", default=None,
                          help="Authenticate (ACSE); better in the variable FLEXMAP_MMS_PASSWORD.")  # fmt: skip
+_file = click.Path(path_type=Path, dir_okay=False)
+FC = TypeVar("FC", bound=Callable[..., Any])
+
+
+class Access(msgspec.Struct, frozen=True):
+    """How a server is reached."""
+
+    password: str | None
+    authorities: Path | None
+    certificate: Path | None
+    key: Path | None
+
+    def open(self, url: str) -> tuple[NativeAssociation, Target]:
+        """Associate with the server of a URL; raises ConfigurationError, RemoteError."""
+        target = parse_target(url)
+        if target.protocol != "mms":
+            raise ConfigurationError(f"'{url}' is no MMS server", remedy="write mms://HOST:PORT")
+        if self.authorities is None and (self.certificate or self.key):
+            remedy = "name the authorities of the server with --tls-authorities"
+            raise ConfigurationError("a certificate is for TLS", where="--tls-certificate", remedy=remedy)
+        tls = None
+        if self.authorities is not None:
+            tls = client_context(self.authorities, self.certificate, self.key)
+        settings = Settings(password=None if self.password is None else self.password.encode())
+        return NativeAssociation(target.host, target.port, settings, tls), target
+
+
+def _access(command: FC) -> FC:
+    """Add the options that say how a server is reached; the command gets them as ``access``."""
+
+    @click.option("--tls-authorities", type=_file, default=None, help="Use TLS; whose servers are trusted (PEM).")
+    @click.option("--tls-certificate", type=_file, default=None, help="The client's certificate (PEM).")
+    @click.option("--tls-key", type=_file, default=None, help="Its key, where it is in another file.")
+    @_password
+    @functools.wraps(command)
+    def with_access(
+        *,
+        password: str | None,
+        tls_authorities: Path | None,
+        tls_certificate: Path | None,
+        tls_key: Path | None,
+        **options: Any,
+    ) -> Any:
+        return command(access=Access(password, tls_authorities, tls_certificate, tls_key), **options)
+
+    return cast("FC", with_access)
 
 
 @click.group()
@@ -33,14 +82,6 @@ def mms() -> None:
 
     URL is mms://HOST:PORT, for most commands with a path: mms://HOST:PORT/LD/LN.DO
     """
-
-
-def _open(url: str, password: str | None) -> tuple[NativeAssociation, Target]:
-    target = parse_target(url)
-    if target.protocol != "mms":
-        raise ConfigurationError(f"'{url}' is no MMS server", remedy="write mms://HOST:PORT")
-    settings = Settings(password=None if password is None else password.encode())
-    return NativeAssociation(target.host, target.port, settings), target
 
 
 def _path(association: NativeAssociation, target: Target, what: str) -> tuple[str, str]:
@@ -53,9 +94,9 @@ def _path(association: NativeAssociation, target: Target, what: str) -> tuple[st
 
 @mms.command()
 @click.argument("url")
-@_password
+@_access
 @_json
-def browse(*, url: str, password: str | None, as_json: bool) -> None:
+def browse(*, url: str, access: Access, as_json: bool) -> None:
     """Show what a server has: devices, nodes, data with their types, data sets, control blocks, logs.
 
     \b
@@ -63,7 +104,7 @@ def browse(*, url: str, password: str | None, as_json: bool) -> None:
     flexmap mms browse mms://HOST:PORT/LD        data of a device, its data sets, control blocks and logs
     flexmap mms browse mms://HOST:PORT/LD/LN     of one node
     """
-    association, target = _open(url, password)
+    association, target = access.open(url)
     with association:
         if not target.path:
             nodes = {domain: association.nodes(domain) for domain in association.domains}
@@ -130,13 +171,11 @@ def _short(kind: Any) -> str:
 @click.argument("references", nargs=-1)
 @click.option("--watch", type=click.FloatRange(0.1), default=None, metavar="SECONDS",
               help="Read again and again; what has changed is printed.")  # fmt: skip
-@_password
+@_access
 @_json
-def read(
-    *, url: str, references: tuple[str, ...], watch: float | None, password: str | None, as_json: bool
-) -> None:
+def read(*, url: str, references: tuple[str, ...], watch: float | None, access: Access, as_json: bool) -> None:
     """Read values with unit, quality and time: REFERENCES are LD, LD/LN, LD/LN.DO or LD/LN.DO.attribute."""
-    association, target = _open(url, password)
+    association, target = access.open(url)
     paths = [path for path in (target.path, *references) if path]
     if not paths:
         raise ConfigurationError("nothing to read is named", remedy="write mms://HOST:PORT/LD/LN.DO")
@@ -173,7 +212,7 @@ def _changes(before: Sequence[Reading], now: Sequence[Reading], as_json: bool) -
 @click.option("--no-gi", is_flag=True, help="Without general interrogation at the beginning.")
 @click.option("--count", type=click.IntRange(1), default=None, help="End after so many reports.")
 @click.option("--seconds", type=click.FloatRange(0.0), default=None, help="End after so many seconds.")
-@_password
+@_access
 @_json
 def report(
     *,
@@ -185,11 +224,11 @@ def report(
     no_gi: bool,
     count: int | None,
     seconds: float | None,
-    password: str | None,
+    access: Access,
     as_json: bool,
 ) -> None:
     """Switch a report control block on and print its reports: mms://HOST:PORT/LD/LN.RCB."""
-    association, target = _open(url, password)
+    association, target = access.open(url)
     end = None if seconds is None else time.monotonic() + seconds
     with association:
         domain, path = _path(association, target, "RCB")
@@ -238,7 +277,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 @click.option("--test", is_flag=True, help="Marked as test: nothing moves.")
 @click.option("--interlock", is_flag=True, help="Ask for the interlocking check.")
 @click.option("--synchrocheck", is_flag=True, help="Ask for the synchronism check.")
-@_password
+@_access
 @_json
 def control_command(
     *,
@@ -249,14 +288,14 @@ def control_command(
     test: bool,
     interlock: bool,
     synchrocheck: bool,
-    password: str | None,
+    access: Access,
     as_json: bool,
 ) -> None:
     """Give a command, in the model that the object has: mms://HOST:PORT/LD/LN.DO on|off|NUMBER.
 
     Exits with 1 if it was refused or failed.
     """
-    association, target = _open(url, password)
+    association, target = access.open(url)
     order = Order(
         value=value,
         category=CATEGORIES[category],

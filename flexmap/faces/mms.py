@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -56,6 +57,32 @@ class MmsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Clients may delete them."""
 
 
+class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a port with TLS needs, as files in PEM (engine ``native``)."""
+
+    host: str
+    port: int
+    certificate: Path
+    """The server's, with those between it and its authority behind it."""
+    key: Path
+    authorities: Path
+    """Whose clients may connect."""
+    revoked: Path | None = None
+    """Revocation lists of all of them."""
+    peers: frozenset[str] = frozenset()
+    """SHA-256 fingerprints (hexadecimal) of the only clients let in; empty: all that the authorities know."""
+    minimum: str = "1.2"
+    maximum: str = "1.3"
+    session: float = 86_400.0
+    """Seconds after which a connection must begin anew, with new keys."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it is read from."""
+        given = (self.certificate, self.key, self.authorities, self.revoked)
+        return tuple(path for path in given if path is not None)
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine may be told beside the site; None: as it comes."""
 
@@ -63,6 +90,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     files: MmsFiles | None = None
     store: EntryStore | None = None
     """Keeps the entries of buffered reports; without one they end with the process."""
+    tls: TlsSettings | None = None
+    """A port beside the address that is served, or instead of it (not ``plain``)."""
+    plain: bool = True
 
 
 class MmsEngine(typing.Protocol):

@@ -52,6 +52,7 @@ class Check:
             if name == "mms" and not endpoint.port:
                 remedy = "write the port: it stands in the SCL file too"
                 raise self._error("[mms] listen", "port 0 is not a port that clients can use", remedy)
+        self._mms_tls()
         self._name(self._file.site.ied, "[site] ied", 64)
         self._time_zone()
         for source in self._file.source:
@@ -71,6 +72,26 @@ class Check:
         self._system_title()
         if not self._file.meter:
             raise self._error("[[meter]]", "there is no meter", "add at least one")
+
+    def _mms_tls(self) -> None:
+        section = self._file.mms
+        if section.tls is None:
+            if not section.plain:
+                raise self._error("[mms] plain", "nothing would be served", "add [mms.tls], or leave plain out")
+            return
+        if section.engine != "native":
+            raise self._error("[mms.tls]", f"the engine {section.engine} has no TLS", 'set engine = "native"')
+        if not parse_endpoint(section.tls.listen, f"{self._path}: [mms.tls] listen").port:
+            remedy = "write the port: clients need it"
+            raise self._error("[mms.tls] listen", "port 0 is not a port that clients can use", remedy)
+        if section.tls.minimum > section.tls.maximum:
+            raise self._error("[mms.tls] minimum", "is above the maximum", "raise maximum or lower minimum")
+        for peer in section.tls.peers:
+            if not re.fullmatch(r"[0-9a-fA-F]{64}", peer.replace(":", "")):
+                remedy = (
+                    "write the 64 hexadecimal digits of a SHA-256 fingerprint (openssl x509 -fingerprint -sha256)"
+                )
+                raise self._error("[mms.tls] peers", f"'{peer}' is no fingerprint", remedy)
 
     def _time_zone(self) -> None:
         try:

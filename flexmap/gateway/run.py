@@ -30,7 +30,7 @@ from flexmap.faces import mms_engines
 from flexmap.faces.dlms.face import DlmsFace
 from flexmap.faces.dlms.updates import Updates
 from flexmap.faces.interface import Face
-from flexmap.faces.mms import EngineSettings
+from flexmap.faces.mms import EngineSettings, TlsSettings
 from flexmap.faces.mms_face import MmsFace
 from flexmap.gateway.clocks import ClockDesk
 from flexmap.gateway.config import Config
@@ -39,6 +39,7 @@ from flexmap.gateway.engineered import Picks, apply
 from flexmap.gateway.firmware import FirmwareDesk
 from flexmap.gateway.history import StoreHistory
 from flexmap.gateway.metrics import Metrics
+from flexmap.gateway.mms_tls import tls_settings
 from flexmap.gateway.secrets import Secret
 from flexmap.gateway.sections import ConcentratorSection, SimulationSection, SourceSection
 from flexmap.gateway.service import Gateway
@@ -184,6 +185,7 @@ class Service:
         config = self._config
         served = self._served()
         mms_engines.check_limits(config.mms.engine, served.site)
+        tls = tls_settings(config)
         store = self._store = self._open_store()
         companion = self._begin_beside()
         gateway = Gateway(self._reactor, config.site, store, self.metrics)
@@ -205,7 +207,7 @@ class Service:
                 updates=Updates(firmware, files),
                 clocks=clocks,
             )
-        engine = mms_engines.engine(config.mms.engine, self._engine_settings(store))
+        engine = mms_engines.engine(config.mms.engine, self._engine_settings(store, tls))
         mms = MmsFace(engine, served.site, served.scl, served.address, gateway.command, picks=served.picks)
         self._faces = {"dlms": dlms, "mms": mms}
         for face in self._faces.values():
@@ -260,11 +262,13 @@ class Service:
         parts["store"] = {"healthy": not failing, "error": failing}
         return all(part["healthy"] for part in parts.values()) and not self.stopping, parts
 
-    def _engine_settings(self, store: Store) -> EngineSettings:
+    def _engine_settings(self, store: Store, tls: TlsSettings | None) -> EngineSettings:
         section, files = self._config.mms, self._config.mms.files
         if files is not None:
             files = msgspec.structs.replace(files, folder=str(self._config.resolve(files.folder)))
-        return EngineSettings(limits=section.limits, files=files, store=store.reports)
+        return EngineSettings(
+            limits=section.limits, files=files, store=store.reports, tls=tls, plain=section.plain
+        )
 
     def _begin_beside(self) -> Deferred[None]:
         """Start what runs beside the site: after the store has made sure that nobody else serves it."""

@@ -96,6 +96,24 @@ class SiteSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """IANA name of the local time that clocks show and at whose midnight days end."""
 
 
+class MmsTls(_Listening, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[mms.tls]``: a port with TLS (IEC 62351-3), files in PEM."""
+
+    certificate: Text
+    key: Text
+    authorities: Text
+    """Whose clients may connect."""
+    listen: str = "127.0.0.1:3782"
+    revoked: str = ""
+    """Revocation lists."""
+    peers: tuple[str, ...] = ()
+    """SHA-256 fingerprints of the only clients let in."""
+    minimum: Literal["1.2", "1.3"] = "1.2"
+    maximum: Literal["1.2", "1.3"] = "1.3"
+    session: Seconds = 86_400.0
+    """Seconds after which a connection must begin anew, with new keys."""
+
+
 class MmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     """``[mms]``: the IEC 61850 face."""
 
@@ -105,6 +123,9 @@ class MmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     """What the engine ``native`` holds: libiec61850's limits are built in."""
     files: MmsFiles | None = None
     """What the engine ``native`` shows of the file system: nothing if left out."""
+    plain: bool = True
+    """Serve ``listen``, without TLS."""
+    tls: MmsTls | None = None
 
 
 Authentication = Literal["none", "lls", "hls", "hls-md5", "hls-sha1", "hls-gmac", "hls-sha256", "hls-ecdsa"]

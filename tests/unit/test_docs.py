@@ -25,6 +25,7 @@ from flexmap.gateway.sections import (
     DlmsSection,
     MeterSection,
     MmsSection,
+    MmsTls,
     RetentionSection,
     SimulationSection,
     SiteSection,
@@ -98,6 +99,7 @@ SECTIONS = {
     "`[mms]`": (MmsSection,),
     "`[mms.limits]`": (MmsLimits,),
     "`[mms.files]`": (MmsFiles,),
+    "`[mms.tls]`": (MmsTls,),
     "`[dlms]`": (DlmsSection, DlmsClient),
     "`[[dlms.listener]]`": (WrapperTcp, WrapperUdp, HdlcSerial, HdlcTcp),
     "`[dlms.push]`": (DlmsPush,),
@@ -120,7 +122,7 @@ def options(struct):
             "client",
             "listener",
             "retention",
-        } | {DlmsSection: {"push"}, MmsSection: {"limits", "files"}}.get(struct, set()):
+        } | {DlmsSection: {"push"}, MmsSection: {"limits", "files", "tls"}}.get(struct, set()):
             yield field.name, field.default
 
 
@@ -136,6 +138,8 @@ def test_the_configuration_page_has_every_option_with_its_default(head):
         coded = {name: value for name, value in coded.items() if name not in clients}
         written = {name: value for name, value in written.items() if name not in clients}
     assert written.keys() == coded.keys()
+    if head == "`[mms.tls]`":
+        assert (coded.pop("peers"), written["peers"]) == ((), "all")
     if head == "`[dlms.push]`":
         assert coded.pop("objects") == tuple(written["objects"].split(", "))
         assert (coded.pop("allowed"), written["allowed"]) == ((), "none")

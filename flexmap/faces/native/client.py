@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Self, TypeVar
@@ -26,14 +27,19 @@ _MOST_NAMES = 1_000_000
 class NativeAssociation:
     """One association with an MMS server. Use as a context manager, or call :meth:`close`."""
 
-    def __init__(self, host: str, port: int, settings: Settings) -> None:
+    def __init__(self, host: str, port: int, settings: Settings, tls: ssl.SSLContext | None = None) -> None:
         """Connect; raises RemoteError if the server cannot be reached or refuses."""
         where = f"{host}:{port}"
         try:
             self._socket = socket.create_connection((host, port), _CONNECT_TIMEOUT)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                self._socket = tls.wrap_socket(self._socket)
+        except ssl.SSLError as error:
+            self._socket.close()
+            raise RemoteError(f"no TLS with {where}: {_tls_cause(error)}") from None
         except OSError as error:
             raise RemoteError(f"no MMS association with {where}: {error.strerror or error}") from None
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client = Client(settings)
         try:
             self._until(lambda: self._client.negotiated is not None, _ANSWER_TIMEOUT)
@@ -149,6 +155,8 @@ class NativeAssociation:
             octets = self._socket.recv(1 << 16)
         except TimeoutError:
             return
+        except ssl.SSLError as error:
+            raise RemoteError(f"TLS: {_tls_cause(error)}") from None
         except OSError as error:
             raise RemoteError(error.strerror or str(error)) from None
         if not octets:
@@ -157,6 +165,12 @@ class NativeAssociation:
         out = self._client.take()
         if out:
             self._socket.sendall(out)
+
+
+def _tls_cause(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return (error.reason or str(error)).lower().replace("_", " ")
 
 
 def split(reference: str, domains: Sequence[str]) -> tuple[str, str]:

@@ -11,19 +11,21 @@ from typing import Any, ClassVar, cast
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.base import ReactorBase
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from flexmap.faces.interface import OnCommand
-from flexmap.faces.mms import EngineSettings, MmsLimits, MmsStatus
+from flexmap.faces.mms import EngineSettings, MmsLimits, MmsStatus, TlsSettings
 from flexmap.faces.native import model
 from flexmap.faces.native.clock import ReactorClock
 from flexmap.faces.native.control import Desk, install_all
 from flexmap.faces.native.folder import Folder
-from flexmap.faces.native.listener import MmsFactory
+from flexmap.faces.native.listener import MmsFactory, TlsFactory
+from flexmap.faces.native.tls import TlsContext
 from flexmap.faces.native.values import Values
 from flexmap.faces.tcp import Gate
 from flexmap.mms.files import Files
@@ -72,7 +74,7 @@ class NativeEngine:
             most_per_address=self._limits.max_connections_per_address,
         )
         self._host, self._port = "", 0
-        self._listening: Any = None
+        self._listening: list[Any] = []
         self._server: Server | None = None
         self._values: Values | None = None
         self._reports: Reports | None = None
@@ -92,7 +94,7 @@ class NativeEngine:
         values = self._values
         return MmsStatus(
             engine=self.NAME,
-            serving=self._listening is not None,
+            serving=bool(self._listening),
             host=self._host,
             port=self._port,
             clients=len(self._server.associations) if self._server else 0,
@@ -130,22 +132,43 @@ class NativeEngine:
         )
         told = self._reports.told_times()
         self._values.begin_after({meter.id: told.get(built.devices[meter.ld].device, 0) for meter in site.meters})
-        factory = MmsFactory(self._server, self._reactor, gate=self._gate, idle_timeout=self._limits.idle_timeout)
         host, port = address
-        try:
-            self._listening = self._reactor.listenTCP(port, factory, interface=host)
-        except CannotListenError as error:
-            raise ConfigurationError(
-                f"cannot listen on {host}:{port}: {error.socketError}",
-                where="[mms] listen",
-                remedy="stop what listens there or choose another address",
-            ) from None
-        self._host, self._port = host, int(self._listening.getHost().port)
+        if self._settings.plain:
+            factory = MmsFactory(
+                self._server, self._reactor, gate=self._gate, idle_timeout=self._limits.idle_timeout
+            )
+            self._listen(host, port, factory, "[mms] listen")
+        tls = self._settings.tls
+        if tls is not None:
+            self._listen(tls.host, tls.port, self._secured(tls), "[mms.tls] listen")
+        self._host, self._port = host, int(self._listening[0].getHost().port)
         self._ticks.start(_TICK, now=False).addErrback(self._failed)
         early, self._early = self._early, []
         self.update(early)
         log.info("MMS on {host}:{port} (native engine)", host=host, port=self._port)
         return self._port
+
+    def _secured(self, tls: TlsSettings) -> TLSMemoryBIOFactory:
+        """Return the factory of the TLS port; raises ConfigurationError."""
+        context = TlsContext(tls, lambda text: log.error("{text}", text=text))
+        factory = TlsFactory(
+            self._server,
+            self._reactor,
+            gate=self._gate,
+            idle_timeout=self._limits.idle_timeout,
+            session=tls.session,
+        )
+        return TLSMemoryBIOFactory(cast("Any", context), isClient=False, wrappedFactory=cast("Any", factory))
+
+    def _listen(self, host: str, port: int, factory: Any, where: str) -> None:
+        try:
+            self._listening.append(self._reactor.listenTCP(port, factory, interface=host))
+        except CannotListenError as error:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port}: {error.socketError}",
+                where=where,
+                remedy="stop what listens there or choose another address",
+            ) from None
 
     def update(self, samples: Iterable[Sample]) -> None:
         """Take new samples."""
@@ -166,8 +189,8 @@ class NativeEngine:
         """Stop serving; fires when every connection is closed."""
         if self._ticks.running:
             self._ticks.stop()
-        listening, self._listening = self._listening, None
-        stopped = maybeDeferred(listening.stopListening) if listening is not None else maybeDeferred(lambda: None)
+        listening, self._listening = self._listening, []
+        stopped = gatherResults([maybeDeferred(each.stopListening) for each in listening])
         self._gate.close()
         if self._reports is not None:
             self._reports.close()

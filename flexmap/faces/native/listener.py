@@ -6,9 +6,14 @@ import socket
 from collections.abc import Hashable
 from typing import Any, cast
 
-from twisted.internet.base import ReactorBase
+from OpenSSL import SSL
+from twisted.internet.base import DelayedCall, ReactorBase
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from flexmap.faces.native.tls import fingerprint, why_refused
 from flexmap.faces.tcp import Conversation, Gate, TcpFactory, TcpTalk
 from flexmap.faces.throttle import Throttle
 from flexmap.mms.connection import Connection
@@ -62,13 +67,17 @@ class MmsTalk(TcpTalk):
     def converse(self) -> Conversation:
         """Return the protocol core's side of the connection."""
         self._socket.setTcpKeepAlive(True)
-        handle = self._socket.getHandle()
+        handle = self.wire().getHandle()
         for name, value in _KEEPALIVE:
             if hasattr(socket, name):
                 handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         peer = cast("Any", self._socket.getPeer())
         self._mms = self._server.connection(self._late, f"{peer.host}:{peer.port}")
         return self._mms
+
+    def wire(self) -> Any:
+        """Return the TCP connection."""
+        return self._socket
 
     def answer(self, data: bytes) -> None:
         """Answer what has come; raises RemoteError."""
@@ -97,3 +106,50 @@ class MmsTalk(TcpTalk):
         """Read on: the peer has taken what was written."""
         self._unsent = 0
         super().resumeProducing()
+
+
+class TlsFactory(MmsFactory):
+    """Accepts MMS clients over TLS; a connection ends after ``session`` seconds, so that keys are renewed."""
+
+    def __init__(self, *arguments: Any, session: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.session = session
+
+    def talk(self, origin: Hashable) -> TlsTalk:
+        """Return a connection's protocol."""
+        return TlsTalk(self, origin)
+
+
+@implementer(IHandshakeListener)
+class TlsTalk(MmsTalk):
+    """One MMS connection over TLS. A handshake has as long as an association has to come."""
+
+    def __init__(self, factory: TlsFactory, origin: Hashable) -> None:
+        super().__init__(factory, origin)
+        self._session = factory.session
+        self._renewal: DelayedCall | None = None
+
+    def wire(self) -> Any:
+        """Return the TCP connection below TLS."""
+        return cast("Any", self._socket).transport
+
+    def handshakeCompleted(self) -> None:
+        """Tell who the client is."""
+        certificate = cast("Any", self._socket).getPeerCertificate().to_cryptography()
+        log.info(
+            "MMS client {peer}: TLS as {subject}, certificate {print}",
+            peer=self._peer,
+            subject=certificate.subject.rfc4514_string(),
+            print=fingerprint(certificate),
+        )
+        self._renewal = self.reactor.callLater(self._session, self.abort, "time for new keys")
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """End the association; tell why a handshake failed."""
+        if self._renewal is not None and self._renewal.active():
+            self._renewal.cancel()
+        if reason is not None and reason.check(SSL.Error):
+            self._factory.tell(
+                log.warn, "MMS client {peer}: TLS: {why}", peer=self._peer, why=why_refused(reason.value)
+            )
+        super().connectionLost(reason)
