@@ -141,9 +141,9 @@ class DeviceSchema:
 
     def find(self, item: str) -> tuple[Place, Component] | None:
         """Return the place of a variable by its MMS name: ``MMXN1$MX$Watt``."""
-        name, _, path = item.partition("$")
+        name, dollar, path = item.partition("$")
         place = self.nodes.get(name)
-        component = None if place is None else place.schema.paths.get(path)
+        component = None if place is None or (dollar and not path) else place.schema.paths.get(path)
         return None if place is None or component is None else (place, component)
 
 
