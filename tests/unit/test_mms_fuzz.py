@@ -28,6 +28,7 @@ from mms_raw import (
 from mms_toy import Toy, answer, association_request, connect_request, frames
 
 from flexmap.mms import ber, data, presentation, session
+from flexmap.mms.files import NOT_THERE, FileEntry, Files, file_error
 from flexmap.model.error import RemoteError
 
 TOTW = variable("TOY1", "MMXU1$MX$TotW")
@@ -53,6 +54,11 @@ SERVICES = (
     delete(domain_name("@", "mine"), domain_name("TOY1", "LLN0$mine")),
     delete(scope=1),
     b"\xbf\x4d\x00",
+    ber.tlv(0xBF4D, ber.tlv(0xA0, ber.tlv(0x19, b"log")), ber.tlv(0xA1, ber.tlv(0x19, b"log/a"))),
+    ber.tlv(0xBF48, ber.tlv(0xA0, ber.tlv(0x19, b"log/a.txt")), b"\x81\x01\x00"),
+    b"\x9f\x49\x01\x01",
+    b"\x9f\x4a\x01\x01",
+    ber.tlv(0xBF4C, ber.tlv(0x19, b"log/a.txt")),
 )
 PDUS = (
     *(ber.tlv(0xA0, b"\x02\x02\x12\x34", service) for service in SERVICES),
@@ -91,12 +97,39 @@ def mutate(chance, octets):
     return bytes(spoilt)
 
 
+class Shelf:
+    """A FileStore of one file in memory."""
+
+    class File:
+        entry = FileEntry("log/a.txt", 5, "20260228120000Z")
+
+        def read(self, size):
+            return b"hello"[:size]
+
+        def close(self):
+            pass
+
+    def directory(self, path):
+        if path not in {"", "log"}:
+            raise file_error(NOT_THERE, path)
+        return [self.File.entry] * 3
+
+    def open(self, path, position):
+        if path != "log/a.txt" or position > 5:
+            raise file_error(NOT_THERE, path)
+        return self.File()
+
+    def delete(self, path):
+        raise file_error(NOT_THERE, path)
+
+
 class Storm:
     """Mutated octets against one server; a fresh connection whenever one was closed."""
 
     def __init__(self, seed):
         self.chance = random.Random(seed)
         self.toy = Toy()
+        Files(self.toy.server, Shelf())
         self.client = self.toy.client()
         self.slowest = 0.0
         self.closed = self.answered = 0
