@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 _UNIT_OVERHEAD = 64
 """Octets of session and presentation around the largest MMS PDU."""
-_MAX_HEADS = 512
+_MAX_HEADS = 128
 """Kept sets of headers, one for each size of answer."""
+_SLICE_COST = 100
+"""Octets that a kept slice takes, about."""
 _DATA_AT = 7
 """Where the user data of a single data TPDU begin in its frame."""
 
@@ -38,6 +40,7 @@ class Connection:
         "_deliver",
         "_epoch",
         "_heads",
+        "_kept",
         "_layouts",
         "_mms_context",
         "_peer",
@@ -62,6 +65,8 @@ class Connection:
         self._layouts: dict[int, tuple[int, int]] = {}
         """Where the invoke identifier stands in a frame that can be answered from a plan, by the frame's size."""
         self._plans: dict[bytes, ReadPlan] = {}
+        self._kept = 0
+        """Octets of what is kept, about."""
         self._heads: dict[tuple[int, int, int], tuple[bytes, bytes, bytes] | None] = {}
         self._epoch = server.variables.epoch
         self.association: Association | None = None
@@ -164,15 +169,19 @@ class Connection:
 
     def _keep(self, answer: Answer, frame: bytes, at: int) -> None:
         """Keep a plan for the next request of this frame's octets."""
-        epoch = self._server.variables.epoch
-        if epoch != self._epoch or len(self._plans) >= self._server.limits.max_plans:
+        plan, epoch, most = answer.plan, self._server.variables.epoch, self._server.limits.max_plans
+        assert plan is not None  # noqa: S101 - asked before
+        cost = len(frame) + len(plan.echo) + _SLICE_COST * (len(plan.slices) + 1)
+        if epoch != self._epoch or self._kept + cost > most:
             self._plans.clear()
             self._layouts.clear()
-            self._epoch = epoch
+            self._epoch, self._kept = epoch, 0
+        if cost > most:
+            return
         begin, end = at + answer.invoke[0], at + answer.invoke[1]
         self._layouts[len(frame)] = (begin, end)
-        assert answer.plan is not None  # noqa: S101 - asked before
-        self._plans[frame[:begin] + frame[end:]] = answer.plan
+        self._plans[frame[:begin] + frame[end:]] = plan
+        self._kept += cost
 
     def _repeat(self, plan: ReadPlan, invoke: bytes) -> bytes:
         """Return the frame that answers a request with a plan; nothing if it does not fit one frame."""

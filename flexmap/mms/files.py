@@ -89,13 +89,14 @@ class Files:
             elif tag == 0xA1:
                 after = _name(request, begin, stop)
         room = association.negotiated.max_pdu - _OVERHEAD
-        entries, more = [], b"\x81\x01\x00"
+        entries: list[bytes] = []
+        more = b"\x81\x01\x00"
         for entry in self._store.directory(path):
             if after and entry.name <= after:
                 continue
             encoded = ber.tlv(0x30, ber.tlv(0xA0, _graphic(entry.name)), ber.tlv(0xA1, _attributes(entry)))
             room -= len(encoded)
-            if room < 0:
+            if room < 0 and entries:
                 more = b"\x81\x01\xff"
                 break
             entries.append(encoded)

@@ -46,9 +46,10 @@ def define(association: Association, request: bytes, at: int, end: int) -> bytes
         if kind != 0xA0 or b != last:
             raise pdu.access_unsupported("members that are parts of variables or have no name")
         place, name = pdu.object_name(request, a, b)
-        if association.variables.find(place or "", name) is None:
+        variable = association.variables.find(place or "", name)
+        if variable is None:
             raise ServiceError(ErrorClass.DEFINITION, 1, f"no variable {place}/{name}")
-        members.append((place, name))
+        members.append((variable.device.name, name))
         if len(members) > limits.max_members:
             raise ServiceError(ErrorClass.RESOURCE, 0, f"more than {limits.max_members} members")
     if not members:

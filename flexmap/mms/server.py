@@ -42,11 +42,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Data structure nesting level."""
     max_replies: int = 256 * 1024
     """Octets of replies that are made at once."""
-    max_plans: int = 256
-    """Repeated requests of a connection that are answered without being parsed."""
-    max_lists: int = 64
+    max_plans: int = 256 * 1024
+    """Octets that a connection may keep, about, to answer repeated requests without parsing them."""
+    max_lists: int = 16
     """Data sets that clients may define, in each domain, the VMD and each association."""
-    max_members: int = 1000
+    max_members: int = 500
     max_name: int = 32
     """Characters of a data set's name, node included, as clients define it."""
 

@@ -371,7 +371,8 @@ def test_plans_are_bounded_and_forgotten_when_data_sets_change(toy, client):
     connection = client.connection
     for number in range(600):
         client.ask(read(*[TOTW] * (1 + number % 300), variable("TOY1", f"no{number:04}")))
-    assert len(connection._plans) <= toy.server.limits.max_plans
+    assert connection._kept <= toy.server.limits.max_plans
+    assert 0 < len(connection._plans) < 600
     assert client.ask(define("@", "mine", TOTW))[0] == 0xA1
     request = read_list("@", "mine")
     assert [client.ask(request)[0] for _ in range(3)] == [0xA1] * 3

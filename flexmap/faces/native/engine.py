@@ -28,6 +28,7 @@ from flexmap.faces.native.listener import MmsFactory, TlsFactory
 from flexmap.faces.native.tls import TlsContext
 from flexmap.faces.native.values import Values
 from flexmap.faces.tcp import Gate
+from flexmap.faces.throttle import Throttle
 from flexmap.mms.files import Files
 from flexmap.mms.reports import Reports
 from flexmap.mms.server import Server
@@ -73,6 +74,7 @@ class NativeEngine:
             most=self._limits.max_connections,
             most_per_address=self._limits.max_connections_per_address,
         )
+        self._tell = Throttle(self._reactor)
         self._host, self._port = "", 0
         self._listening: list[Any] = []
         self._server: Server | None = None
@@ -221,4 +223,4 @@ class NativeEngine:
         log.failure("MMS engine's clock ended", failure)
 
     def _told(self, peer: str, text: str) -> None:
-        log.info("MMS client {peer}: {text}", peer=peer, text=text)
+        self._tell(log.info, "MMS client {peer}: {what}", peer=peer, what=text)
