@@ -39,6 +39,7 @@ class ClockDesk:
         self._meters = [meter.id for meter in site.meters]
         self._settable = {meter.id for meter in site.meters if meter.source in head_end}
         self._ahead: dict[str, int] = {}
+        gateway.ahead = self._ahead
 
     def resume(self) -> None:
         """Have the sources keep the clocks where head-ends have set them; before they start.

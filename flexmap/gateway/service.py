@@ -68,6 +68,8 @@ class Gateway:
             rules.never_read(meter, len(its.channel), channel=True) for meter, its in widths if its.channel
         )
         self._rates = ServedRates(site, store)
+        self.ahead: Mapping[str, int] = {}
+        """Milliseconds that meters' clocks are kept ahead of this one, where head-ends have set them."""
         self.on_firmware: Callable[[FirmwareReport], object] = lambda _report: None
         """Called after the faces with how far a meter's firmware has come."""
         self._age_check = LoopingCall(self._check_age)
@@ -125,7 +127,11 @@ class Gateway:
         self._store.append(of_meters)
         self._serve([*newest.values(), *self._rates.of(newest.values()), *channels.values()])
         self._metrics.accepted.inc(len(of_meters))
-        fresh = [sample.time for name, sample in newest.items() if name not in self._present.old]
+        fresh = [
+            sample.time - self.ahead.get(name, 0)
+            for name, sample in newest.items()
+            if name not in self._present.old
+        ]
         if fresh:
             self._metrics.latency.observe(max(0.0, self._reactor.seconds() - min(fresh) / 1000))
 

@@ -82,6 +82,7 @@ class HeadEnd(threading.Thread):
         self.done = threading.Event()
         self._relay = relay
         self._begin = begin
+        self._client = None
 
     def run(self):
         try:
@@ -96,12 +97,19 @@ class HeadEnd(threading.Thread):
         """Rows from a second on, as (time, status, energies …)."""
         while True:
             try:
-                with gurux_client.connect("127.0.0.1", self._relay.port, server_sap=sap, **READER) as meter:
-                    found = meter.rows_by_range(PROFILE_2, start, int(time.time()))
-                    return [(cosem_time.to_epoch_ms(row[0]) // 1000, *row[1:]) for row in found]
+                if self._client is None:
+                    self._client = gurux_client.connect("127.0.0.1", self._relay.port, server_sap=sap, **READER)
+                else:
+                    self._client.again("127.0.0.1", self._relay.port, server_sap=sap, **READER)
+                found = self._client.rows_by_range(PROFILE_2, start, int(time.time()))
+                return [(cosem_time.to_epoch_ms(row[0]) // 1000, *row[1:]) for row in found or ()]
             except RemoteFailure:
                 self.failures += 1
                 time.sleep(0.2)
+
+    def end(self):
+        if self._client is not None:
+            self._client.end()
 
 
 def fill(path, begin):
@@ -156,8 +164,12 @@ def test_every_row_exactly_once(tmp_path):
                 for sap, rows in each.rows.items():
                     rows.extend(each.read(sap, rows[-1][0] + 60))
                     assert rows[: len(rows)] == last.read(sap, begin)[: len(rows)], sap
+            last.end()
     finally:
         relay.close()
+        for each in head_ends:
+            each.done.set()
+            each.end()
     assert relay.cut > 5
     assert sum(each.failures for each in head_ends) > 5
     for each in head_ends:

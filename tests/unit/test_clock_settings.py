@@ -136,6 +136,18 @@ def test_settings_that_cannot_be_are_refused_with_a_cause():
     assert order(bench, 7000, 1) == ["there is no line to the concentrator"]
 
 
+def test_a_setting_that_nobody_waits_for_any_more_is_taken_back():
+    bench = Bench()
+    bench.run(60)
+    answer = bench.source.set_clock(METER, 90_000)
+    answer.addErrback(lambda _: None)
+    bench.run(0)
+    answer.cancel()
+    bench.run(120)
+    assert abs(off(bench)) < 200
+    assert bench.seconds(METER)[-1] > bench.pan.time.seconds() - 20
+
+
 def test_simulated_meters_follow_and_go_on_after_a_restart(clock, sink, source):
     clock.advance(3)
     before = {each.meter: each for each in sink.samples}

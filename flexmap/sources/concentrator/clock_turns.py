@@ -97,11 +97,12 @@ class ClockTurns:
     def keep(self, meter: str, ahead: int) -> None:
         """Keep a clock so many ms ahead of this one."""
         self._ahead[meter] = ahead
+        self._clocks.again(meter, self._clock.seconds())
 
     def order(self, meter: str, ahead: int) -> Deferred[str]:
         """Set a clock so many ms ahead of this one; fires with why it could not be, empty if it was.
 
-        Cancelled, it is not tried any more; a clock that was set nevertheless is found to be off at its next turn.
+        Cancelled, it is not tried any more; a clock that was set nevertheless is set back.
         """
         cause = ""
         if self._link is None:
@@ -166,7 +167,10 @@ class ClockTurns:
         level = _log.warn if order is None and abs(offset) > CLOCK_WARNING else _log.debug
         level("{meter}: clock was {offset} ms off, adjusted by {by} ms", meter=meter, offset=offset, by=by)
         self._clocks.answered(meter, offset, trip, now)
-        if order is None or self._orders.get(meter) is not order:
+        if order is None:
+            return
+        if self._orders.get(meter) is not order:  # nobody waits any more
+            self._clocks.again(meter, now)
             return
         self._ahead[meter] = ahead
         # What the meter makes up for bit by bit, it does not write down.

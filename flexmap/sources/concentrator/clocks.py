@@ -60,6 +60,11 @@ class Clocks:
         if meter in self._due and not self._poor.get(meter) and (measured is None or (late and shown > measured)):
             self._due[meter] = min(self._due[meter], now)
 
+    def again(self, meter: str, now: float) -> None:
+        """Take note that a clock is to be measured once more: what it is kept at has changed."""
+        if meter in self._due:
+            self._due[meter] = now
+
     def next(self, now: float, *, sparing: bool = False, ordered: bool = False) -> str | None:
         """Return the meter whose clock is to be measured, None if none is due or one is being measured.
 
