@@ -10,6 +10,7 @@ import flexmap
 from flexmap.cli.concentrator import concentrator
 from flexmap.cli.demo import demo
 from flexmap.cli.dlms import dlms
+from flexmap.cli.explain import explain
 from flexmap.cli.firmware import firmware
 from flexmap.cli.g3 import g3
 from flexmap.cli.keys import keys
@@ -28,7 +29,7 @@ def cli() -> None:
     """Meter gateway: one map, two faces, IEC 61850 MMS and DLMS/COSEM."""
 
 
-for command in (demo, serve, concentrator, firmware, read, verify, map_command, dlms, mms, scl, g3, keys):
+for command in (demo, serve, concentrator, firmware, read, verify, explain, map_command, dlms, mms, scl, g3, keys):
     cli.add_command(command)
 
 

@@ -76,6 +76,17 @@ def test_read_shows_value_quality_and_time(demo):
     assert row["time"].endswith("Z")
 
 
+def test_explain_follows_a_value_from_the_record_to_both_faces(demo):
+    done = flexmap("explain", "FLEXGWSM0001/MMXN1.Vol", "--live", "--config", demo.config, "--json")
+    assert done.returncode == 0, done.stderr
+    steps = {row["stage"]: row["what"] for row in json.loads(done.stdout)}
+    assert steps["frame"].startswith("measured[1]: octets 63 to 66 of metro_data_store_t")
+    assert steps["agree"] == "yes"
+    cosem = re.fullmatch(r"([\d.]+); octets 12 (\w\w) (\w\w)", steps["now on DLMS"])  # long-unsigned
+    assert int(cosem[2] + cosem[3], 16) == round(float(cosem[1]) * 10)
+    assert re.search(r"MMXN1\.Vol: [\d.]+, good, t .*Z; octets 87 05 08 ", steps["now on MMS"])  # floating-point
+
+
 def test_read_lists_what_is_there(demo):
     assert "SUB1" in read(demo, "mms", "")
     assert "MMXN1.Watt" in read(demo, "mms", "/FLEXGWSM0001")
