@@ -60,7 +60,7 @@ def export(configurations: tuple[Path, ...], target: Path, addresses: tuple[str,
 
 def _gateway(loaded: config.Config, told: str | None, kind: FileKind) -> Gateway:
     address = Address() if kind is FileKind.ICD else _address(told, loaded.mms.endpoint)
-    return Gateway(site=loaded.site, address=address, abilities=ENGINES[loaded.mms.engine])
+    return Gateway(site=loaded.site, address=address, abilities=loaded.mms.abilities)
 
 
 def _address(told: str | None, listening: Endpoint) -> Address:

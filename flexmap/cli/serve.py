@@ -12,7 +12,7 @@ from flexmap.cli.scl_project import parse_address
 from flexmap.gateway import config as configuration
 from flexmap.gateway import secrets
 from flexmap.gateway.run import run
-from flexmap.scl.abilities import ENGINES, Abilities
+from flexmap.scl.abilities import Abilities
 from flexmap.scl.communication import MMS_PORT
 from flexmap.scl.engineered import Engineered, load
 
@@ -36,7 +36,7 @@ def serve(
     loaded = configuration.load(config)
     if file is None and (ied or listen):
         raise click.UsageError("--ied and --listen go with --scl")
-    engineered = None if file is None else _engineered(file, ied, listen, ENGINES[loaded.mms.engine])
+    engineered = None if file is None else _engineered(file, ied, listen, loaded.mms.abilities)
     run(loaded, secrets.load(loaded), log_level=log_level, json_log=json_log, engineered=engineered)
 
 

@@ -45,7 +45,6 @@ from flexmap.gateway.sections import ConcentratorSection, SimulationSection, Sou
 from flexmap.gateway.service import Gateway
 from flexmap.gateway.web import make_site
 from flexmap.model import ConfigurationError, FlexmapError, Meter, MeterType, Site
-from flexmap.scl.abilities import ENGINES
 from flexmap.scl.communication import Address
 from flexmap.scl.engineered import Engineered
 from flexmap.scl.generate import FileKind, generate
@@ -231,7 +230,7 @@ class Service:
         address = (config.mms.host, config.mms.port)
         if file is None:
             place = Address(host=config.mms.host, port=config.mms.port)
-            scl = generate(config.site, FileKind.CID, address=place, abilities=ENGINES[config.mms.engine])
+            scl = generate(config.site, FileKind.CID, address=place, abilities=config.mms.abilities)
             return _Served(config.site, scl, address, None)
         named = apply(config.site, file)
         for inst in named.unused:

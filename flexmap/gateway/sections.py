@@ -16,6 +16,7 @@ from flexmap.faces.mms import MmsFiles, MmsLimits
 from flexmap.gateway.dlms_listeners import DlmsListener
 from flexmap.gateway.dlms_push import DlmsPush
 from flexmap.model import ConfigurationError, Direction, LocalError, obis
+from flexmap.scl.abilities import ENGINES, Abilities
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -123,6 +124,14 @@ class MmsSection(_Listening, frozen=True, forbid_unknown_fields=True):
     """What the engine ``native`` holds: libiec61850's limits are built in."""
     files: MmsFiles | None = None
     """What the engine ``native`` shows of the file system: nothing if left out."""
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the engine does, as configured: the ground of ``Services`` in the SCL file."""
+        abilities = ENGINES[self.engine]
+        clients = abilities.max_clients if self.limits is None else self.limits.max_connections
+        return msgspec.structs.replace(abilities, file_service=self.files is not None, max_clients=clients)
+
     plain: bool = True
     """Serve ``listen``, without TLS."""
     tls: MmsTls | None = None

@@ -35,7 +35,16 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
 LIBIEC61850 = Abilities(engine="libiec61850", max_clients=5, max_logical_devices=100, max_report_blocks=512)
 """libiec61850 1.6 with dynamic data sets and the file service switched off."""
 
-NATIVE = Abilities(engine="native", max_clients=500, max_logical_devices=10_000, max_report_blocks=50_000)
-"""flexmap's own engine."""
+NATIVE = Abilities(
+    engine="native",
+    max_clients=500,
+    max_logical_devices=10_000,
+    max_report_blocks=50_000,
+    dynamic_data_sets=True,
+)
+"""flexmap's own engine; it has the file service where a folder is configured."""
+
+DYNAMIC_DATA_SETS = 16, 500
+"""Data sets that clients may define, in each logical device, the VMD and each association; members of one."""
 
 ENGINES = {abilities.engine: abilities for abilities in (LIBIEC61850, NATIVE)}

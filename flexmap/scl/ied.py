@@ -7,7 +7,7 @@ from lxml import etree
 import flexmap
 from flexmap.model import Site
 from flexmap.scl import document
-from flexmap.scl.abilities import Abilities
+from flexmap.scl.abilities import DYNAMIC_DATA_SETS, Abilities
 from flexmap.scl.document import add
 from flexmap.scl.nodes import ROOT_LD, Node, Path, gateway_nodes, meter_nodes, node_named
 from flexmap.scl.reports import BUFFER_TIME_MS, Member, Report, meter_reports, site_reports
@@ -90,6 +90,9 @@ def _write_services(ied: etree._Element, contents: list[Device], abilities: Abil
     add(services, "DataSetDirectory")
     members = max((len(report.members) for report in reports), default=1)
     add(services, "ConfDataSet", max=str(len(reports)), maxAttributes=str(members), modify="false")
+    if abilities.dynamic_data_sets:
+        most, attributes = (str(number) for number in DYNAMIC_DATA_SETS)
+        add(services, "DynDataSet", max=most, maxAttributes=attributes)
     add(services, "ReadWrite")
     blocks = sum(report.instances for report in reports)
     add(services, "ConfReportControl", max=str(blocks), bufMode="both", bufConf="false")
@@ -102,6 +105,8 @@ def _write_services(ied: etree._Element, contents: list[Device], abilities: Abil
         resvTms="true" if abilities.reserve_time else "false",
         owner="true" if abilities.owner else "false",
     )
+    if abilities.file_service:
+        add(services, "FileHandling")
     add(services, "ConfLNs", fixPrefix="true", fixLnInst="true")
 
 

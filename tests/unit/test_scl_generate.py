@@ -9,7 +9,7 @@ from flexmap.mapping import cdc
 from flexmap.mapping.data import data_folder
 from flexmap.model import ConfigurationError, Direction, Kind, Meter, Point, Reference, Register
 from flexmap.scl import check as checker
-from flexmap.scl.abilities import LIBIEC61850
+from flexmap.scl.abilities import LIBIEC61850, NATIVE
 from flexmap.scl.binding import format_binding, parse_binding
 from flexmap.scl.communication import Address
 from flexmap.scl.generate import FileKind, generate, kind_of, product_icd
@@ -54,6 +54,17 @@ def test_generated_files_are_faultless(kind, types, directions):
     document = generate(site(types=types, directions=directions), kind)
     findings = checker.check(document, kind=kind)
     assert findings == []  # the schema too: its absence would be a finding
+
+
+def test_a_file_promises_what_its_engine_does():
+    with_files = msgspec.structs.replace(NATIVE, file_service=True)
+    promised = {}
+    for abilities in (LIBIEC61850, NATIVE, with_files):
+        document = generate(site(types=("single-phase",)), FileKind.CID, abilities=abilities)
+        assert checker.check(document, kind=FileKind.CID, abilities=abilities) == []
+        services = {etree.QName(each).localname for each in tree(document).find(".//s:Services", NS)}
+        promised[abilities] = services & {"DynDataSet", "FileHandling"}
+    assert list(promised.values()) == [set(), {"DynDataSet"}, {"DynDataSet", "FileHandling"}]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -31,11 +31,11 @@ from flexmap.faces.tcp import Gate
 from flexmap.faces.throttle import Throttle
 from flexmap.mms.files import Files
 from flexmap.mms.reports import Reports
-from flexmap.mms.server import Server
+from flexmap.mms.server import Limits, Server
 from flexmap.mms.variables import Change, Device
 from flexmap.model import ConfigurationError, Sample, Site
 from flexmap.scl import served
-from flexmap.scl.abilities import NATIVE
+from flexmap.scl.abilities import DYNAMIC_DATA_SETS, NATIVE
 
 log = Logger(namespace="flexmap.mms")
 
@@ -118,7 +118,13 @@ class NativeEngine:
             ied = served.parse(scl, site.ied)
             built = model.build(ied, time.time_ns() // 1_000_000)
             self._values = Values(site, built, self._changed)
-        self._server = Server(built.variables, identity=(ied.vendor, ied.type, ied.revision), on_event=self._told)
+        lists, members = DYNAMIC_DATA_SETS
+        self._server = Server(
+            built.variables,
+            identity=(ied.vendor, ied.type, ied.revision),
+            limits=Limits(max_lists=lists, max_members=members),
+            on_event=self._told,
+        )
         files = self._settings.files
         if files is not None:
             Files(self._server, Folder(Path(files.folder), deletable=files.deletable))
