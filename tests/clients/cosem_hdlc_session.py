@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cosem_session import Session
+from cosem_session import Session, authentication_of
 from dlms_cosem.client import DlmsClient
 from dlms_cosem.io import BlockingTcpIO, HdlcTransport, SerialIO
-from dlms_cosem.security import (
-    HighLevelSecurityGmacAuthentication,
-    LowLevelSecurityAuthentication,
-    NoSecurityAuthentication,
-)
 from remote import serve
 
 
@@ -31,13 +26,11 @@ class HdlcSession(Session):
         title: bytes = b"COH\0\0\0\0\1",
         counter: int = 1,
         max_pdu: int = 0xFFFF,
+        mechanism: int | None = None,
+        suite: int = 0,
     ) -> None:
-        if secret is not None:
-            authentication: Any = LowLevelSecurityAuthentication(secret=secret)
-        elif keys is not None:
-            authentication = HighLevelSecurityGmacAuthentication()
-        else:
-            authentication = NoSecurityAuthentication()
+        """Associate; settings as of cosem_session.Session."""
+        authentication = authentication_of(mechanism, secret, keys)
         guek, gak = keys or (None, None)
         io: Any = BlockingTcpIO("127.0.0.1", where) if isinstance(where, int) else SerialIO(where)
         self.client = DlmsClient(
@@ -53,11 +46,16 @@ class HdlcSession(Session):
             authentication_key=gak,
             client_system_title=title if keys else None,
             client_initial_invocation_counter=counter,
+            security_suite=suite,
             block_transfer=True,
             max_pdu_size=max_pdu,
         )
         self.client.connect()
         self.client.associate()
+
+    def anew(self, where: int | str, **settings: Any) -> None:
+        """Associate on another line, as the constructor does, without a process for it."""
+        HdlcSession.__init__(self, where, **settings)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,17 @@ from remote import serve
 HLS_MANUFACTURER, HLS_GMAC = 2, 5
 
 
+def authentication_of(mechanism: int | None, secret: bytes | None, keys: tuple[bytes, bytes] | None) -> Any:
+    """Return what the client proves itself with; without a mechanism what fits the secret or the keys."""
+    if mechanism == HLS_MANUFACTURER:
+        return HighLevelSecurityCommonAuthentication(secret=secret)
+    if mechanism == HLS_GMAC or (mechanism is None and keys and not secret):
+        return HighLevelSecurityGmacAuthentication()
+    if secret is not None:
+        return LowLevelSecurityAuthentication(secret=secret)
+    return NoSecurityAuthentication()
+
+
 class Session:
     """One association over TCP."""
 
@@ -41,14 +52,7 @@ class Session:
         whole: bool = False,
     ) -> None:
         """Associate; ``whole``: propose attribute 0 with GET."""
-        if mechanism == HLS_MANUFACTURER:
-            authentication: Any = HighLevelSecurityCommonAuthentication(secret=secret)
-        elif mechanism == HLS_GMAC or (mechanism is None and keys and not secret):
-            authentication = HighLevelSecurityGmacAuthentication()
-        elif secret is not None:
-            authentication = LowLevelSecurityAuthentication(secret=secret)
-        else:
-            authentication = NoSecurityAuthentication()
+        authentication = authentication_of(mechanism, secret, keys)
         guek, gak = keys or (None, None)
         self.client = DlmsClient(
             transport=TcpTransport(client_sap, server_sap, BlockingTcpIO(host, port)),

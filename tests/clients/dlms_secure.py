@@ -16,14 +16,14 @@ from flexmap.dlms.security import AUTHENTICATED_ENCRYPTED, Ciphering, Keys, Shor
 from flexmap.dlms.suite import SUITES
 
 MECHANISMS = {
-    Mechanism.NONE: 100,
-    Mechanism.LLS: 110,
-    Mechanism.HLS: 120,
-    Mechanism.HLS_MD5: 130,
-    Mechanism.HLS_SHA1: 140,
-    Mechanism.HLS_GMAC: 150,
-    Mechanism.HLS_SHA256: 160,
-    Mechanism.HLS_ECDSA: 170,
+    Mechanism.NONE: 20,
+    Mechanism.LLS: 30,
+    Mechanism.HLS: 40,
+    Mechanism.HLS_MD5: 50,
+    Mechanism.HLS_SHA1: 60,
+    Mechanism.HLS_GMAC: 70,
+    Mechanism.HLS_SHA256: 80,
+    Mechanism.HLS_ECDSA: 90,
 }
 """First client SAP of each mechanism; the suite is added."""
 SECRET = b"0123456789abcdef"

@@ -8,10 +8,10 @@ from typing import Any
 
 import serial
 from gurux_dlms import GXReplyData
-from gurux_dlms.enums import Authentication, Conformance, InterfaceType, Security
+from gurux_dlms.enums import InterfaceType
 from gurux_dlms.GXDLMS import GXDLMS
 from gurux_dlms.secure import GXDLMSSecureClient
-from gurux_session import Session
+from gurux_session import Session, make_client
 from remote import serve
 
 SPEEDS = {b"0": 300, b"1": 600, b"2": 1200, b"3": 2400, b"4": 4800, b"5": 9600, b"6": 19200}
@@ -98,44 +98,25 @@ class HdlcSession(Session):
         self,
         where: int | str,
         *,
-        client_sap: int,
         server_sap: int,
         lower: int = 16,
         octets: int = 4,
-        secret: bytes | None = None,
-        keys: tuple[bytes, bytes] | None = None,
-        title: bytes = b"GRH\0\0\0\0\1",
-        counter: int = 1,
-        max_pdu: int = 0xFFFF,
         max_info: tuple[int, int] | None = None,
         window: int = 1,
         mode_e: str = "",
         pieces: bool = False,
         timeout: float = 10,
-        more: tuple[str, ...] = (),
+        **settings: Any,
     ) -> None:
-        authentication = Authentication.NONE
-        if secret is not None:
-            authentication = Authentication.LOW
-        elif keys is not None:
-            authentication = Authentication.HIGH_GMAC
+        """Associate; further settings as of gurux_session.make_client."""
         kind = InterfaceType.HDLC_WITH_MODE_E if mode_e else InterfaceType.HDLC
         address = server_sap if octets == 1 else GXDLMSSecureClient.getServerAddress(server_sap, lower, octets)
-        client = GXDLMSSecureClient(True, client_sap, address, authentication, secret, kind)
+        client = make_client(kind, address, **({"title": b"GRH\0\0\0\0\1"} | settings))
         client.serverAddressSize = octets
-        client.maxReceivePDUSize = max_pdu
-        client.autoIncreaseInvokeID = True
         client.hdlcSettings.windowSizeRX = window
         if max_info is not None:
             client.hdlcSettings.maxInfoTX, client.hdlcSettings.maxInfoRX = max_info
-        if keys is not None:
-            client.ciphering.security = Security.AUTHENTICATION_ENCRYPTION
-            client.ciphering.blockCipherKey, client.ciphering.authenticationKey = keys
-            client.ciphering.systemTitle = title
-            client.ciphering.invocationCounter = counter
-            client.useProtectedRelease = True
-        for name in more:
-            client.proposedConformance |= Conformance[name]
+        self._listed: dict[tuple[int, str], Any] = {}
         self.client = client
         self._rest = b""
         self.signed_on: tuple[str, bytes] = ("", b"")
@@ -209,6 +190,10 @@ class HdlcSession(Session):
     def received_frames(self) -> int:
         """How many frames came."""
         return self.frames
+
+    def anew(self, where: int | str, **settings: Any) -> None:
+        """Associate on another line, as the constructor does, without a process for it."""
+        HdlcSession.__init__(self, where, **settings)
 
     def again(self) -> None:
         """Set up the link and associate anew, on the same line."""

@@ -37,6 +37,63 @@ from remote import serve
 GXDLMSSettings.blockNumber = property(lambda settings: settings.blockIndex)
 
 
+def make_client(
+    interface: InterfaceType,
+    server_address: int,
+    *,
+    client_sap: int,
+    secret: bytes | None = None,
+    keys: tuple[bytes, bytes] | None = None,
+    title: bytes = b"GRX\0\0\0\0\1",
+    counter: int = 1,
+    max_pdu: int = 0xFFFF,
+    mechanism: int | None = None,
+    suite: int = 0,
+    security: int = Security.AUTHENTICATION_ENCRYPTION,
+    dedicated: bytes | None = None,
+    general: bool = True,
+    signing: tuple[bytes, bytes] | None = None,
+    short_names: bool = False,
+    more: tuple[str, ...] = (),
+    less: tuple[str, ...] = (),
+) -> GXDLMSSecureClient:
+    """Return Gurux's client, not associated yet; arguments as of Session."""
+    authentication = Authentication.NONE
+    if mechanism is not None:
+        authentication = Authentication(mechanism)
+    elif secret is not None:
+        authentication = Authentication.LOW
+    elif keys is not None:
+        authentication = Authentication.HIGH_GMAC
+    client = GXDLMSSecureClient(not short_names, client_sap, server_address, authentication, secret, interface)
+    client.maxReceivePDUSize = max_pdu
+    client.autoIncreaseInvokeID = True
+    if keys is not None:
+        client.ciphering.security = Security(security)
+        client.ciphering.securitySuite = SecuritySuite(suite)
+        client.ciphering.dedicatedKey = dedicated
+        client.ciphering.blockCipherKey, client.ciphering.authenticationKey = keys
+        client.ciphering.systemTitle = title
+        client.ciphering.invocationCounter = counter
+        client.useProtectedRelease = security != Security.NONE
+    if not general:
+        client.proposedConformance &= ~Conformance.GENERAL_PROTECTION
+    for name in more:
+        client.proposedConformance |= Conformance[name]
+    for name in less:
+        client.proposedConformance &= ~Conformance[name]
+    if signing is not None:
+        private, public = signing
+        client.ciphering.signingKeyPair = (
+            GXPublicKey.fromRawBytes(b"\x04" + public),
+            GXPrivateKey.fromRawBytes(private),
+        )
+        # Its own challenges have 16 octets; the standard asks for 32 at least with this mechanism.
+        client.settings.useCustomChallenge = True
+        client.settings.ctoSChallenge = os.urandom(32)
+    return client
+
+
 class Session:
     """One association."""
 
@@ -72,42 +129,26 @@ class Session:
         ``signing``: own private key and the server's public key, for HLS-ECDSA. ``more``, ``less``: bits of
         conformance to propose beyond Gurux's own, and not to propose, by Gurux's names.
         """
-        authentication = Authentication.NONE
-        if mechanism is not None:
-            authentication = Authentication(mechanism)
-        elif secret is not None:
-            authentication = Authentication.LOW
-        elif keys is not None:
-            authentication = Authentication.HIGH_GMAC
-        client = GXDLMSSecureClient(
-            not short_names, client_sap, server_sap, authentication, secret, InterfaceType.WRAPPER
+        client = make_client(
+            InterfaceType.WRAPPER,
+            server_sap,
+            client_sap=client_sap,
+            secret=secret,
+            keys=keys,
+            title=title,
+            counter=counter,
+            max_pdu=max_pdu,
+            mechanism=mechanism,
+            suite=suite,
+            security=security,
+            dedicated=dedicated,
+            general=general,
+            signing=signing,
+            short_names=short_names,
+            more=more,
+            less=less,
         )
-        client.maxReceivePDUSize = max_pdu
-        client.autoIncreaseInvokeID = True
-        if keys is not None:
-            client.ciphering.security = Security(security)
-            client.ciphering.securitySuite = SecuritySuite(suite)
-            client.ciphering.dedicatedKey = dedicated
-            client.ciphering.blockCipherKey, client.ciphering.authenticationKey = keys
-            client.ciphering.systemTitle = title
-            client.ciphering.invocationCounter = counter
-            client.useProtectedRelease = security != Security.NONE
-        if not general:
-            client.proposedConformance &= ~Conformance.GENERAL_PROTECTION
-        for name in more:
-            client.proposedConformance |= Conformance[name]
-        for name in less:
-            client.proposedConformance &= ~Conformance[name]
         self._listed: dict[tuple[int, str], Any] = {}
-        if signing is not None:
-            private, public = signing
-            client.ciphering.signingKeyPair = (
-                GXPublicKey.fromRawBytes(b"\x04" + public),
-                GXPrivateKey.fromRawBytes(private),
-            )
-            # Its own challenges have 16 octets; the standard asks for 32 at least with this mechanism.
-            client.settings.useCustomChallenge = True
-            client.settings.ctoSChallenge = os.urandom(32)
         self.client = client
         self._rest = b""
         self._lose = set(lose)

@@ -411,7 +411,9 @@ def test_an_attribute_can_ask_for_protection():
 
 def test_a_client_can_be_left_single_objects_attributes_and_methods():
     scope = (Grant(ENERGY, 2), Grant(NOTE), Grant(BREAKER, method=2))
-    server, _, _ = secure_server([profile_of(Mechanism.HLS_SHA256, 0, scope=scope), *all_clients_but(160)])
+    server, _, _ = secure_server(
+        [profile_of(Mechanism.HLS_SHA256, 0, scope=scope), *all_clients_but(sap_of(Mechanism.HLS_SHA256, 0))]
+    )
     meter = secure_line(server, Mechanism.HLS_SHA256, 0)
     meter.connect()
     listed = {
