@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -185,9 +186,9 @@ class Opening:
             )
         else:
             services = Services(self._device, view, client, context, limits=self._limits, room=room)
-        services.denied = lambda what: self._report(EventKind.DENIED, what)
+        services.denied = partial(self._report, EventKind.DENIED)
         association = Association(
-            services, context, self._report, protection, initial=initial, lookup=lambda: lookup(client.sap)
+            services, context, self._report, protection, initial=initial, lookup=partial(lookup, client.sap)
         )
         return services, association
 

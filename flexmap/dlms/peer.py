@@ -130,11 +130,7 @@ class Peer:
         return self.answer(key, client_sap, server_sap, apdu)
 
     def _enter(self, key: bytes, association: Association) -> None:
-        def deliver(reply: bytes) -> None:
-            for each in apdus_of(reply):
-                self._deliver(key, each)
-
-        association.deliver = deliver
+        association.deliver = _Way(self._deliver, key)
         if association.listens:
             association.announce = partial(self._announce, key)
             self._server.audience.join(association)
@@ -196,3 +192,17 @@ class Peer:
         self.drop(key)
         self._server.report(EventKind.RELEASED, client_sap, server_sap, "")
         return reply
+
+
+class _Way:
+    """Where the late responses of an association go: smaller than a closure, for there are thousands."""
+
+    __slots__ = ("_deliver", "_key")
+
+    def __init__(self, deliver: Callable[[bytes, bytes], None], key: bytes) -> None:
+        self._deliver = deliver
+        self._key = key
+
+    def __call__(self, reply: bytes) -> None:
+        for each in apdus_of(reply):
+            self._deliver(self._key, each)

@@ -178,9 +178,7 @@ class Server:
     def _opening(
         self, device: LogicalDevice, client: ClientProfile, *, limits: Limits, origin: Hashable
     ) -> Opening:
-        def report(kind: EventKind, reason: str, threat: Threat = Threat.NONE) -> None:
-            self.report(kind, client.sap, device.sap, reason, threat)
-
+        report = _Reporter(self, client.sap, device.sap)
         lockout, who = self._lockout, (client.sap, origin)
         if lockout is None:
             return Opening(device, client, self._shared, limits=limits, report=report)
@@ -218,3 +216,17 @@ class Server:
     ) -> None:
         """Pass an event on to the logs."""
         self._on_event(AssociationEvent(kind, client_sap, server_sap, reason, threat))
+
+
+class _Reporter:
+    """Reports of one association: smaller than a closure, for there are thousands."""
+
+    __slots__ = ("_client_sap", "_server", "_server_sap")
+
+    def __init__(self, server: Server, client_sap: int, server_sap: int) -> None:
+        self._server = server
+        self._client_sap = client_sap
+        self._server_sap = server_sap
+
+    def __call__(self, kind: EventKind, reason: str, threat: Threat = Threat.NONE) -> None:
+        self._server.report(kind, self._client_sap, self._server_sap, reason, threat)
