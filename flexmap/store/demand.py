@@ -10,7 +10,7 @@ that is made again, changes nothing else.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flexmap.store.store import Store
 
 _HOUR = 3600
+_ADJUSTED = int(AmrStatus.CLOCK_ADJUSTED)
 
 
 class Average(msgspec.Struct, frozen=True):
@@ -134,40 +135,45 @@ class DemandOf:
         found: dict[int, Average] = {}
         rates = None if self._quantity is None else self._store.rates(self._meter)
         history: RateHistory | None = None
-        for each in self._averages(reset):
-            if upto is not None and each.end > upto:
+        for value, start, end, status in self._averages(reset):
+            if upto is not None and end > upto:
                 break
             owners = [0]
             if rates is not None and self._quantity is not None:
-                history = history or rates.history(each.start)
-                owners.append(history.rate(each.end, self._quantity))
+                history = history or rates.history(start)
+                owners.append(history.rate(end, self._quantity))
             for owner in owners:
                 best = found.get(owner)
-                if best is None or each.value > best.value:
-                    found[owner] = each
+                if best is None or value > best.value:
+                    found[owner] = Average(value, start, end, status)
         return found
 
-    def _averages(self, reset: Reset | None) -> Iterator[Average]:
+    def _averages(self, reset: Reset | None) -> Iterator[tuple[int, int, int, int]]:
+        """Iterate over value, start, end and status of all periods since a reset that are known."""
         start = None if reset is None else reset.time * 1000 + 1
+        column, span = self._column, self._span
         recent: deque[tuple[int, int]] = deque(maxlen=self.periods + 1)
         if reset is not None:
             recent.append((reset.time, reset.energy))
         for row in self._store.profile_rows(self._meter, start):
-            energy, second = row.values[self._column], row.time // 1000
+            energy, end = row.values[column], row.time // 1000
             if not isinstance(energy, int):
                 continue
-            recent.append((second, energy))
-            window = [item for item in recent if item[0] >= second - self._span]
-            if row.status & AmrStatus.CLOCK_ADJUSTED and window[0][0] != second - self._span:
-                window = list(recent)
-            complete = (
-                window[0][0] == second - self._span
-                or (reset is not None and window[0][0] == reset.time)
-                or row.status & AmrStatus.CLOCK_ADJUSTED
-            )
-            if complete and second > window[0][0] and energy >= window[0][1]:
-                value = (energy - window[0][1]) * _HOUR // self._span
-                yield Average(value, window[0][0], second, row.status)
+            recent.append((end, energy))
+            first = recent[0] if recent[0][0] == end - span else self._first(recent, row.status, reset)
+            if first is not None and end > first[0] and energy >= first[1]:
+                yield (energy - first[1]) * _HOUR // span, first[0], end, row.status
+
+    def _first(
+        self, recent: Sequence[tuple[int, int]], status: int, reset: Reset | None
+    ) -> tuple[int, int] | None:
+        """Return end and register from which a window counts that is not of the usual length; None if not known."""
+        begin = recent[-1][0] - self._span
+        if status & _ADJUSTED:
+            window = [item for item in recent if item[0] >= begin]
+            return window[0] if window[0][0] == begin else recent[0]
+        first = next(item for item in recent if item[0] >= begin)
+        return first if first[0] == begin or (reset is not None and first[0] == reset.time) else None
 
     def _begin(self, second: int) -> int:
         """Return the end of the last period: a period owns its end."""

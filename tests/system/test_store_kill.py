@@ -52,7 +52,7 @@ def open_store(folder: Path) -> Store:
 
 
 def sample(meter: str, second: int) -> Sample:
-    values = (second - START, 1, 2, 3, 4, *(second % 97 / 10,) * 7, True, 1, 0, False, 0)
+    values = (second - START, 1, 2, 3, 4, *(second % 97 / 10,) * 7, True, 1, 4, 0, False, 0)
     return Sample(meter, second * 1000, values, (0,) * WIDTH)
 
 
@@ -94,6 +94,10 @@ def test_kill_9_loses_nothing_that_was_flushed_and_says_what_is_missing(tmp_path
             assert seconds[-1] >= flushed
             assert run == [sample(meter, second) for second in seconds]
             present[meter].update(seconds)
+            rates = store.rates(meter)
+            assert rates is not None
+            counted = rates.sample(run[-1]).values[: TYPE.tariff.rates]
+            assert sum(counted) == run[-1].values[0]  # whatever rates were in force
             lost[meter].append((seconds[-1] + 1, resumed - 1))
             store.append([sample(meter, resumed)])
             present[meter].add(resumed)

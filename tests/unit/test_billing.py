@@ -1,6 +1,7 @@
 """The end of a billing period: by schedule at local midnight, by script, over restarts; sums to the watt-hour."""
 
 import datetime as dt
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -75,9 +76,15 @@ class Gateway:
             self.store.flush()
             self.clock.advance(step)
 
+    def rates(self):
+        """What each rate of the first energy had counted, row by row."""
+        return [axdr.decode(row)[5:9] for row in self.buffer().select(None).rows]
+
+    def buffer(self):
+        return self.device.values[self.device.schema.slot(classes.PROFILE_GENERIC, BILLING_LN, 2)]
+
     def rows(self, selection=None):
-        buffer = self.device.values[self.device.schema.slot(classes.PROFILE_GENERIC, BILLING_LN, 2)]
-        found = [axdr.decode(row) for row in buffer.select(selection).rows]
+        found = [axdr.decode(row) for row in self.buffer().select(selection).rows]
         time = lambda octets: octets and cosem_time.to_epoch_ms(octets) // 1000  # noqa: E731
         return [(time(row[0]), row[1], row[MAXIMUM], time(row[MAXIMUM + 1])) for row in found]
 
@@ -127,6 +134,13 @@ def test_periods_over_daylight_saving_a_clock_jump_and_a_kill_sum_to_the_registe
     periods = [b - a for a, b in zip([0, *energies], [*energies, gateway.energy], strict=True)]
     assert gateway.rows()[-1][1] - 0 == sum(periods) == gateway.energy
     assert [row[2] for row in rows] == [60, 120, 120]  # W, the highest of each period alone
+    rates = gateway.rates()[:3]
+    assert [sum(each) for each in rates] == energies
+    split = [[now - then for then, now in zip(*pair, strict=True)] for pair in pairwise(rates)]
+    # The rates by the clock: 6:00 to 22:00 is rate 1. One watt-hour a minute up to noon of the 25th, then two, and
+    # from 6:00 on, which the clock leaves for 6:20 with nothing counted between, one again.
+    assert split[0] == [6 * 60 + 10 * 120, 7 * 60 + 2 * 120, 0, 0]
+    assert split[1] == [16 * 60 - 20, 6 * 120 + 2 * 60 + 20, 0, 0]
 
 
 def test_every_month_unless_written_and_once_after_a_long_rest(gateway):
