@@ -167,7 +167,7 @@ class DemandOf:
     def _first(
         self, recent: Sequence[tuple[int, int]], status: int, reset: Reset | None
     ) -> tuple[int, int] | None:
-        """Return end and register from which a window counts that is not of the usual length; None if not known."""
+        """Return end and register from which a window of another length counts; None if that is not known."""
         begin = recent[-1][0] - self._span
         if status & _ADJUSTED:
             window = [item for item in recent if item[0] >= begin]
