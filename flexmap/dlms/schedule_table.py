@@ -13,7 +13,7 @@ from flexmap.dlms import axdr, security
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.objects import Attribute, Method, ObjectDefinition
 from flexmap.dlms.profile import AUTHENTICATED, Role
-from flexmap.dlms.tariff_classes import check_date, second_of, time_of
+from flexmap.dlms.tariff_classes import check_date, is_number, second_of, time_of
 
 SCHEDULE = 10
 ENABLE, INSERT, DELETE = 1, 2, 3
@@ -99,19 +99,19 @@ def decode_entry(data: bytes | None) -> Entry:
 def decode_ranges(data: bytes | None) -> tuple[int, ...]:
     """Return the indexes that are the parameter of ``enable_disable`` (four) or ``delete`` (two)."""
     value = axdr.decode(data or axdr.NULL)
-    if not isinstance(value, tuple) or not all(type(each) is int for each in value):
+    if not isinstance(value, tuple) or not all(is_number(each) for each in value):
         raise AxdrError("a structure of first and last indexes expected")
     return tuple(int(each) for each in value if isinstance(each, int))
 
 
 def _entry(value: Any) -> Entry:
     match value:
-        case (int(index), bool(enable), bytes(table), int(script), bytes(time), int(window), *rest) if (
-            len(table) == 6 and len(time) == 4
+        case (index, bool(enable), bytes(table), script, bytes(time), window, *rest) if (
+            len(table) == 6 and len(time) == 4 and all(is_number(each) for each in (index, script, window))
         ):
             match rest:
                 case [axdr.Bits() as week, axdr.Bits() as special, bytes(begin), bytes(end)] if (
-                    len(week) in (_WEEK, _WEEK + 1) and len(begin) == len(end) == 5
+                    len(week) in (_WEEK, _WEEK + 1) and len(special) <= 0xFF and len(begin) == len(end) == 5
                 ):
                     for date in (begin, end):
                         check_date(date)

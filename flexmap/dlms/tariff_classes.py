@@ -134,7 +134,7 @@ def decode_days(data: bytes) -> tuple[Day, ...]:
     found = []
     for each in _rows(data, MOST):
         match each:
-            case (int(number), [*actions]) if len(actions) <= MOST:
+            case (number, [*actions]) if len(actions) <= MOST and is_number(number, 0xFF):
                 found.append(Day(number, tuple(_action(action) for action in actions)))
             case _:
                 raise AxdrError("a day is a structure of id and actions")
@@ -143,7 +143,7 @@ def decode_days(data: bytes) -> tuple[Day, ...]:
 
 def _action(action: Any) -> DayAction:
     match action:
-        case (bytes(time), bytes(table), int(script)) if len(time) == 4 and len(table) == 6:
+        case (bytes(time), bytes(table), script) if len(time) == 4 and len(table) == 6 and is_number(script):
             return DayAction(second_of(time), table, script)
     raise AxdrError("an action is a structure of time, script table and script")
 
@@ -186,7 +186,7 @@ def decode_special_day(data: bytes | None) -> SpecialDay:
 
 def _special_day(entry: Any) -> SpecialDay:
     match entry:
-        case (int(index), bytes(date), int(day)) if len(date) == 5 and not isinstance(index, bool):
+        case (index, bytes(date), day) if len(date) == 5 and is_number(index) and is_number(day, 0xFF):
             check_date(date)
             return SpecialDay(index, date, day)
     raise AxdrError("a special day is a structure of index, date and day")
@@ -225,7 +225,7 @@ def decode_mask(data: bytes | None) -> tuple[bytes, list[int]]:
 def decode_register(data: bytes | None) -> tuple[int, bytes]:
     """Return class and logical name; raises AxdrError."""
     match axdr.decode(data or axdr.NULL):
-        case (int(kind), bytes(name)) if len(name) == 6:
+        case (kind, bytes(name)) if len(name) == 6 and is_number(kind):
             return kind, name
     raise AxdrError("a register is a structure of class and logical name")
 
@@ -263,5 +263,10 @@ def _rows(data: bytes, most: int) -> list[Any]:
     return value
 
 
+def is_number(value: Any, most: int = 0xFFFF) -> bool:
+    """Return whether a value is an integer, neither boolean nor enumerated, from 0 to ``most``."""
+    return type(value) is int and 0 <= value <= most
+
+
 def _are_numbers(values: Sequence[Any]) -> bool:
-    return all(type(value) is int and 0 <= value <= 0xFF for value in values)
+    return all(is_number(value, 0xFF) for value in values)

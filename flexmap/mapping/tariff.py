@@ -109,6 +109,8 @@ class Program(msgspec.Struct, frozen=True):
 
     def following(self, after: int) -> tuple[int, int] | None:
         """Return the first second > ``after`` at which a script comes into force, and the script."""
+        if all(action.table != TARIFF_SCRIPTS for each in self.calendar.days for action in each.actions):
+            return None
         day = self._date(after)
         for ahead in range(_DAYS_AHEAD):
             found = next((each for each in _switches(self, day + dt.timedelta(ahead)) if each[0] > after), None)
@@ -204,16 +206,23 @@ def _matches(date: bytes, day: dt.date, zone: Zone) -> bool:
     return number in (_OPEN, day.day)
 
 
-@lru_cache(maxsize=1024)
 def _last_start(season: Season, day: dt.date, zone: Zone) -> dt.date | None:
     """Return the last day not after ``day`` on which a season begins."""
     if season.start[:4] == b"\xff\xff\xff\xff":  # at no date: it holds whenever no other does
         return dt.date.min
-    for back in range(366 * 2):
-        earlier = day - dt.timedelta(back)
-        if _matches(season.start[:5], earlier, zone):
-            return earlier
+    for year in (day.year, day.year - 1):
+        found = [start for start in _starts(season.start[:5], year, zone) if start <= day]
+        if found:
+            return found[-1]
     return None
+
+
+@lru_cache(maxsize=1024)
+def _starts(date: bytes, year: int, zone: Zone) -> tuple[dt.date, ...]:
+    """Return the days of a year that a date with open parts names."""
+    first = dt.date(year, 1, 1)
+    days = (first + dt.timedelta(ahead) for ahead in range(365 + calendar.isleap(year)))
+    return tuple(day for day in days if _matches(date, day, zone))
 
 
 def _index(special: SpecialDay) -> int:
