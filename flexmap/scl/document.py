@@ -157,7 +157,7 @@ def unchanged(root: etree._Element) -> bytes:
     info = tree.docinfo
     options: dict[str, Any] = {"standalone": True} if info.standalone else {}
     text: Any = etree.tostring(tree, encoding=info.encoding or "UTF-8", xml_declaration=True, **options)
-    return bytes(text) + b"\n"
+    return bytes(text) + (b"\n" if text[:1] == b"<" else b"")  # UTF-16 has no octet for a line's end
 
 
 def insert(parent: etree._Element, position: int, element: etree._Element) -> None:

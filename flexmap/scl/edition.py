@@ -9,7 +9,7 @@ EDITIONS = {
     "2007A": "Edition 2",
     "2007B": "Edition 2 with corrections, up to release 3",
     "2007B4": "Edition 2.1",
-    "2007C5": "Edition 2.2",
+    "2007C5": "IEC 61850-6:2025",
 }
 """Editions that are told apart, by the name that the standard gives their schema."""
 

@@ -35,6 +35,7 @@ _UNABLE = {
 """Elements that need an ability of the engine."""
 _HARMLESS = frozenset(
     {
+        "access-point",
         "ied-count",
         "ied-name",
         "name-length",

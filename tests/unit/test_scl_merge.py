@@ -167,6 +167,29 @@ def test_what_stood_in_the_project_is_kept():
     assert (network.get("name"), len(network)) == ("MMS bus", 1)
 
 
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16", "ISO-8859-1"])
+@pytest.mark.parametrize("version", ["", 'version="2007" revision="A"', 'version="2007" revision="B" release="4"'])
+@pytest.mark.parametrize("standalone", ["", " standalone='yes'"])
+def test_what_is_not_touched_is_written_back_as_it_was(encoding, version, standalone):
+    text = FOREIGN.replace('version="2007" revision="B" release="4"', version).replace(
+        "keep   me", "k\u00e9ep <![CDATA[<me>]]>"
+    )
+    text = text.replace("<!-- end -->", "<?tool keep?><!-- end -->")
+    text = text.replace(
+        '<?xml version="1.0" encoding="UTF-8"?>', f"<?xml version='1.0' encoding='{encoding}'{standalone}?>"
+    )
+    data = text.encode(encoding)
+    back = document.unchanged(read(data).root)
+    forms = [
+        etree.tostring(etree.fromstring(each).getroottree(), method="c14n2", with_comments=True)
+        for each in (data, back)
+    ]
+    assert forms[0] == forms[1]
+    head = back.decode(encoding).splitlines()[0]
+    assert encoding in head
+    assert ("standalone='yes'" in head) is bool(standalone)
+
+
 def test_sections_are_made_where_they_are_missing():
     into = read(
         f'<SCL xmlns="{document.NAMESPACE}" version="2007" revision="B" release="4"><Header id="p"/></SCL>'
