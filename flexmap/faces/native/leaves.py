@@ -87,7 +87,7 @@ _MAKERS |= {
 def encode(attribute: Attribute, text: str) -> bytes | None:
     """Return a value of SCL, encoded; None for types whose initial value means nothing (times, qualities).
 
-    Raises ValueError or KeyError if the text is no value of the attribute's type.
+    Raises ValueError, KeyError or OverflowError if the text is no value of the attribute's type.
     """
     make = _MAKERS.get(attribute.basic_type)
     if make is None:

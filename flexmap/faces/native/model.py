@@ -192,11 +192,12 @@ class _Builder:
             if inside:
                 fields.append((fc, Structure(tuple(inside))))
         schema = NodeSchema(Structure(tuple(fields)))
-        attributes = {
-            path: Attributes(schema.paths[name].start, attribute)
-            for path, name, attribute in _leaf_attributes(node.objects, "", "")
-            if name in schema.paths
-        }
+        attributes: dict[str, Attributes] = {}
+        for path, name, attribute in _leaf_attributes(node.objects, "", ""):
+            if attribute.fc not in _ORDER:
+                raise _unknown(attribute, f"{where}.{path}")
+            if name in schema.paths:
+                attributes[path] = Attributes(schema.paths[name].start, attribute)
         blocks = {
             report.name: {
                 child.name: child.start
@@ -229,8 +230,6 @@ class _Builder:
         return known
 
     def _new_attribute(self, attribute: Attribute, where: str) -> Type:
-        if attribute.fc not in _ORDER:
-            raise _unknown(attribute, where)
         kind: Type
         if attribute.children:
             kind = Structure(
@@ -304,7 +303,7 @@ def _reversed(bits: int, width: int) -> int:
 def _value(attribute: Attribute, text: str, where: str) -> bytes | None:
     try:
         return leaves.encode(attribute, text)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise ConfigurationError(
             f"initial value '{text}' is no {attribute.basic_type}",
             where=f"SCL document, {where}",
