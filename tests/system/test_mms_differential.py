@@ -173,6 +173,23 @@ def test_every_data_set_of_a_generated_file_has_the_same_members_and_values(gene
                     assert ask(native, request).hex() == ask(reference, request).hex(), item
 
 
+def test_writes_to_every_variable_that_is_no_control_block_and_no_control(both):
+    """Of its own value and of another type."""
+    reference, native = both
+    items = [
+        item for item in names(native, 0, DEVICE) if not re.search(r"\$(CO|RP|BR)(\$|$)", item) and "$" in item
+    ]
+    assert len(items) > 150
+    for item in items:
+        target = variable(DEVICE, item)
+        answer = native.ask(read(target))
+        value = answer[answer.index(b"\xa1", 2) :]
+        begin, end = ber.expect(value, 0, len(value), 0xA1)
+        for octets in (value[begin:end], b"\x83\x01\x01", b"\x8a\x03abc"):
+            expected, got = (ask(client, write([target], [octets])) for client in both)
+            assert got.hex() == expected.hex(), item
+
+
 def test_random_reads(both):
     """Lists of what is there and what is not, whole and in parts."""
     chance = random.Random(20260228)
