@@ -1,4 +1,4 @@
-"""Hostile input: no exception but WrapperError, no hang, flat memory."""
+"""Hostile input: no exception but WrapperError, no hang, flat memory; test_dlms_storms.py has every port and side."""
 
 import contextlib
 import gc
@@ -33,10 +33,10 @@ def storm(server, connection, chance, count, *, clients=(3, 16, 1), samples=None
         if chance.random() < 0.05:  # a broken header puts the stream out of step: on a connection of its own
             frame = mutate(chance, frame)
             line = server.connection(lambda _: None)
-        start = time.perf_counter()
+        start = time.process_time()
         with contextlib.suppress(wrapper.WrapperError):
             replies += bool(line.receive(frame))
-        slowest = max(slowest, time.perf_counter() - start)
+        slowest = max(slowest, time.process_time() - start)
         if line is not connection:
             line.close()
     return slowest, replies
@@ -47,8 +47,8 @@ def test_mutated_requests_of_every_service():
     device.breaker_later = True
     for seed, samples in enumerate((seeds(), short_name_seeds())):
         connection = server.connection(lambda _: None)
-        slowest, replies = storm(server, connection, random.Random(seed), 10_000, clients=(3,), samples=samples)
-        assert replies > 6000
+        slowest, replies = storm(server, connection, random.Random(seed), 2000, clients=(3,), samples=samples)
+        assert replies > 1200
         assert slowest < 0.5
         connection.close()
 
@@ -58,18 +58,18 @@ def test_mutated_frames_neither_stop_the_server_nor_fill_its_memory():
     device.breaker_later = True
     chance = random.Random(20260101)
     connection = server.connection(lambda _: None)
-    storm(server, connection, chance, 1000)
+    storm(server, connection, chance, 500)
     gc.collect()
     tracemalloc.start()
     device.pending.clear()
     before = tracemalloc.get_traced_memory()[0]
-    slowest, replies = storm(server, connection, chance, 5000)
+    slowest, replies = storm(server, connection, chance, 2000)
     device.pending.clear()
     gc.collect()  # what refers to itself is not held
     grown = tracemalloc.get_traced_memory()[0] - before
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
-    assert replies > 3000
+    assert replies > 1200
     assert slowest < 0.5
     assert grown < 100_000
     assert peak < 2_000_000
@@ -104,7 +104,7 @@ def test_mutated_requests_inside_valid_ciphering():
 
 
 @given(st.lists(st.binary(max_size=120), max_size=5))
-@settings(max_examples=500, deadline=500)
+@settings(max_examples=150, deadline=None)
 def test_any_stream(chunks):
     server, _ = toy_server()
     connection = server.connection(lambda _: None)
@@ -116,7 +116,7 @@ def test_any_stream(chunks):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=500, deadline=500)
+@settings(max_examples=150, deadline=None)
 def test_any_apdu_before_and_after_the_association(apdu):
     server, _ = toy_server()
     connection = server.connection(lambda _: None)
@@ -129,7 +129,7 @@ def test_any_apdu_before_and_after_the_association(apdu):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=500, deadline=500)
+@settings(max_examples=150, deadline=None)
 def test_the_client_survives_any_answer(answer):
     client = Client(ClientSettings(client_sap=16, server_sap=SAP), random=random.Random(1).randbytes)
     for operation in (client.connect(), client.get(3, ENERGY, 2), client.get_with_list([]), client.release()):

@@ -625,7 +625,7 @@ def test_our_client_and_our_server(clock, options):
 
 
 @given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=40), st.booleans()), max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_our_client_survives_any_answers(answers):
     link = HdlcLink(hdlc.encode_station(SAP, LOWER), 3)
     for operation in (link.connect(), link.disconnect()):
@@ -645,7 +645,7 @@ def test_our_client_survives_any_answers(answers):
 
 
 @given(st.lists(st.binary(max_size=80) | st.just(encode(b"\x22\x21\x07", SNRM)) | st.just(b"~"), max_size=12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_stream(chunks):
     line, _ = open_line(lambda: 1.0)
     for chunk in chunks:
@@ -654,14 +654,14 @@ def test_any_stream(chunks):
     assert len(line._splitter._octets) < 2200
 
 
-def test_20000_mutated_frames(clock):
+def test_mutated_frames(clock):
     """Broken frames, and unbroken ones with broken content: only valid frames come back, memory is flat."""
     chance = random.Random(20260202)
     line, device = open_line(clock, limits=Limits(max_long_value=4096))
     device.breaker_later = True
     peers = [Peer(line, client=client, octets=octets) for client in (1, 3, 16) for octets in (1, 2, 4)]
     samples, answered = seeds(), 0
-    for number in range(20_000):
+    for number in range(4000):
         clock.now += chance.choice((0.001, 0.001, 0.01, 7))
         peer = chance.choice(peers)
         if number % 25 == 0:
@@ -686,7 +686,7 @@ def test_20000_mutated_frames(clock):
         device.pending.clear()
         if number % 500 == 0:
             line.expire()
-    assert answered > 5000
+    assert answered > 1000
     assert line.links <= 64
     assert sum(link.held for link in line._links.values()) <= line._settings.max_held
     clock.now += 10
