@@ -1,4 +1,4 @@
-"""Hostile input: no exception but WrapperError, no hang, flat memory; test_dlms_storms.py has every port and side."""
+"""Hostile input: no exception but WrapperError, no hang, flat memory; every port and side: test_dlms_storms.py."""
 
 import contextlib
 import gc
