@@ -189,6 +189,9 @@ def _scan(scl: bytes) -> tuple[etree._Element, _Nodes]:
     for _, device in events:
         found = []
         for element in device.iterchildren("{*}LN0", "{*}LN"):
+            if element.get("lnClass") == "LLN0":  # names its device in data sets: no two are alike
+                found.append(_found(element, blocks))
+                continue
             text = etree.tostring(element, with_tail=False)
             node = known.get(text)
             if node is None:
