@@ -68,7 +68,8 @@ class Association:
         """The client has concluded: its connection ends."""
         self._send = send
         self._closing: list[Callable[[Association], None]] = []
-        self._outstanding: dict[bytes, list[Pending]] = {}
+        self.outstanding: dict[bytes, list[Pending]] = {}
+        """What requests wait for, by their invoke identifiers."""
         self._current = b""
 
     @property
@@ -91,10 +92,10 @@ class Association:
         if not self.open:
             return
         self.open = False
-        for pendings in self._outstanding.values():
+        for pendings in self.outstanding.values():
             for pending in pendings:
                 pending.cancelled = True
-        self._outstanding.clear()
+        self.outstanding.clear()
         for call in self._closing:
             call(self)
 
@@ -114,7 +115,7 @@ class Association:
 
     def wait_for(self, pendings: Iterable[Pending]) -> None:
         """Remember what the current request waits for: it may be cancelled."""
-        self._outstanding[self._current] = list(pendings)
+        self.outstanding[self._current] = list(pendings)
 
     def receive(self, request: bytes) -> Answer:
         """Carry out a PDU and return what to send; raises BerError if it is no PDU at all."""
@@ -139,7 +140,7 @@ class Association:
         number = request[invoke[0] : invoke[1]]
         self._current = number
         tag, begin, stop = ber.element(request, at, end)
-        if number in self._outstanding or len(self._outstanding) >= self.negotiated.calling:
+        if number in self.outstanding or len(self.outstanding) >= self.negotiated.calling:
             raise RejectError(RejectReason.TOO_MANY_OUTSTANDING)
         plan: ReadPlan | None = None
         try:
@@ -168,7 +169,7 @@ class Association:
         return handler
 
     def _late(self, number: bytes, element: bytes) -> None:
-        if self._outstanding.pop(number, None) is not None:
+        if self.outstanding.pop(number, None) is not None:
             self.send(pdu.confirmed_response(number, element))
 
     def _other(self, request: bytes, tag: int, begin: int, end: int) -> Answer:
@@ -185,5 +186,5 @@ class Association:
         """Cancel an outstanding request: a command that runs cannot be stopped by this, its answer can."""
         ber.unsigned(number)
         unknown, not_possible = 1, 2
-        error = ServiceError(ErrorClass.CANCEL, not_possible if number in self._outstanding else unknown)
+        error = ServiceError(ErrorClass.CANCEL, not_possible if number in self.outstanding else unknown)
         return ber.tlv(pdu.CANCEL_ERROR, ber.tlv(0x80, number), ber.tlv(0xA1, pdu.service_error(error)))

@@ -99,8 +99,9 @@ class Connection:
 
         Raises RemoteError where a layer is out of step; the connection must be closed then.
         """
-        layout = self._layouts.get(len(octets))
-        if layout is not None and not self._units and not self._transport.unfinished:
+        layout, association = self._layouts.get(len(octets)), self.association
+        idle = not self._units and not self._transport.unfinished
+        if layout is not None and idle and association is not None and not association.outstanding:
             begin, end = layout
             plan = self._plans.get(octets[:begin] + octets[end:])
             if plan is not None and self._epoch == self._server.variables.epoch:

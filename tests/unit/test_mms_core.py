@@ -435,6 +435,7 @@ def test_a_write_of_several_pending_variables_is_answered_once(toy, client):
 
 
 def test_outstanding_requests_have_the_negotiated_limit(toy, client):
+    assert client.ask(read(TOTW), 6)[0] == client.ask(read(TOTW), 6)[0] == 0xA1
     for number in range(5):
         assert client.ask(write([OPER], [data.TRUE]), number) == b""
     assert client.ask(read(TOTW), 6)[0] == pdu.REJECT
