@@ -12,6 +12,7 @@ from twisted.internet.posixbase import PosixReactorBase
 
 from flexmap.cli import objects_page, output
 from flexmap.dlms.objects import Schema
+from flexmap.faces.dlms.acting import acting_definitions
 from flexmap.faces.dlms.device import management_device
 from flexmap.faces.dlms.listing import CLIENTS, ListedItem, ListedObject, listing
 from flexmap.faces.dlms.objects import MeterObjects
@@ -105,7 +106,8 @@ class _Lists:
     def _schema(self, meter_type: MeterType, *, settable: bool) -> Schema:
         """``settable``: whether head-ends may set the clock."""
         version = 1 if self._config is None else self._config.dlms.association_version
-        live = update_definitions(meter_type)
+        acting = acting_definitions(meter_type, pushes=False)
+        live = [*update_definitions(meter_type), *acting]
         return MeterObjects(meter_type, self._points, version, live, settable_clock=settable).schema
 
     def _management(self) -> Schema:

@@ -134,6 +134,13 @@ CLASSES = {
         "output_state:bool control_state:enum control_mode:enum",
         "remote_disconnect remote_reconnect",
     ),
+    71: _names(
+        "Limiter",
+        "monitored_value:structure threshold_active:u32 threshold_normal:u32 threshold_emergency:u32"
+        " min_over_threshold_duration:u32 min_under_threshold_duration:u32 emergency_profile:structure"
+        " emergency_profile_group_id_list:array emergency_profile_active:bool actions:structure",
+        "",
+    ),
     90: _names(
         "G3-PLC MAC layer counters",
         "mac_Tx_data_packet_count:u32 mac_Rx_data_packet_count:u32 mac_Tx_cmd_packet_count:u32"

@@ -69,9 +69,11 @@ def data(logical_name: bytes, *, read: Role = AUTHENTICATED, write: Role = Role.
     return ObjectDefinition(DATA, 0, logical_name, (Attribute(2, read, write),))
 
 
-def register(logical_name: bytes, scaler: int, unit: int, *, read: Role = AUTHENTICATED) -> ObjectDefinition:
+def register(
+    logical_name: bytes, scaler: int, unit: int, *, read: Role = AUTHENTICATED, write: Role = Role.NOBODY
+) -> ObjectDefinition:
     """Return a Register (class 3). Slot: 2 value."""
-    attributes = (Attribute(2, read), Attribute(3, read, value=scaler_unit(scaler, unit)))
+    attributes = (Attribute(2, read, write), Attribute(3, read, value=scaler_unit(scaler, unit)))
     return ObjectDefinition(REGISTER, 0, logical_name, attributes)
 
 

@@ -18,6 +18,8 @@ from flexmap.dlms.selection import CaptureObject
 
 PUSH_SETUP = 40
 PUSH_SETUP_LN = bytes((0, 0, 25, 9, 0, 255))
+ALARM_SETUP_LN = bytes((0, 4, 25, 9, 0, 255))
+"""Push of alarms (IDIS)."""
 _WRITABLE = {0: (2, 3, 4, 5, 6, 7), 1: (2, 3, 4, 5, 6, 7), 2: (2, 3, 4, 5, 6, 7, 11)}
 _LAST_ATTRIBUTE = {0: 7, 1: 10, 2: 13}
 _MOST_OBJECTS, _MOST_WINDOWS = 64, 16
@@ -83,7 +85,9 @@ class PushSetup(msgspec.Struct, frozen=True, kw_only=True):
         return not self.windows or any(_within(window, epoch_ms) for window in self.windows)
 
 
-def push_setup(version: int, client: int, *, read: Role = AUTHENTICATED) -> ObjectDefinition:
+def push_setup(
+    version: int, client: int, name: bytes = PUSH_SETUP_LN, *, read: Role = AUTHENTICATED
+) -> ObjectDefinition:
     """Return a Push setup (class 40). Slots: those of :func:`values`; ``client``: SAP that notifications go to."""
     computed: dict[int, bytes] = {
         8: axdr.octet_string(b""),
@@ -99,7 +103,7 @@ def push_setup(version: int, client: int, *, read: Role = AUTHENTICATED) -> Obje
         )
         for index in range(2, _LAST_ATTRIBUTE[version] + 1)
     )
-    return ObjectDefinition(PUSH_SETUP, version, PUSH_SETUP_LN, attributes, (Method(1, _MANAGEMENT_ALONE),))
+    return ObjectDefinition(PUSH_SETUP, version, name, attributes, (Method(1, _MANAGEMENT_ALONE),))
 
 
 def values(setup: PushSetup, version: int, confirmed_at: int | None = None) -> dict[int, bytes]:

@@ -205,7 +205,9 @@ class Service:
                 on_command=gateway.command,
                 updates=Updates(firmware, files),
                 clocks=clocks,
+                on_event=gateway.event,
             )
+        gateway.on_samples = dlms.observe
         engine = mms_engines.engine(config.mms.engine, self._engine_settings(store, tls))
         mms = MmsFace(engine, served.site, served.scl, served.address, gateway.command, picks=served.picks)
         self._faces = {"dlms": dlms, "mms": mms}

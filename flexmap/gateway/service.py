@@ -72,6 +72,8 @@ class Gateway:
         """Milliseconds that meters' clocks are kept ahead of this one, where head-ends have set them."""
         self.on_firmware: Callable[[FirmwareReport], object] = lambda _report: None
         """Called after the faces with how far a meter's firmware has come."""
+        self.on_samples: Callable[[Sequence[Sample]], object] = lambda _samples: None
+        """Called with all samples of meters, those of the past too, before the newest are served."""
         self._age_check = LoopingCall(self._check_age)
         self._age_check.clock = cast("IReactorTime", reactor)
 
@@ -125,6 +127,7 @@ class Gateway:
             if lost is not None:
                 newest[lost.meter] = lost
         self._store.append(of_meters)
+        self.on_samples(of_meters)
         self._serve([*newest.values(), *self._rates.of(newest.values()), *channels.values()])
         self._metrics.accepted.inc(len(of_meters))
         fresh = [

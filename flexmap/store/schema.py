@@ -12,7 +12,7 @@ from typing import IO
 
 from flexmap.model import ConfigurationError
 
-VERSION = 6
+VERSION = 7
 """``PRAGMA user_version``: version of the tables below."""
 APPLICATION = 0x464C_584D
 """``PRAGMA application_id``: ``FLXM``."""
@@ -95,7 +95,12 @@ CREATE TABLE kept (
   meter INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (meter, name)
 ) WITHOUT ROWID;
 """
-_STEPS = (_TABLES, _TABLES_2, _TABLES_3, _TABLES_4, _TABLES_5, _TABLES_6)
+_TABLES_7 = """
+-- Alarms that no head-end has yet: what is pushed; ids are not used again.
+CREATE TABLE letter (id INTEGER PRIMARY KEY AUTOINCREMENT, meter INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE INDEX letter_meter ON letter (meter);
+"""
+_STEPS = (_TABLES, _TABLES_2, _TABLES_3, _TABLES_4, _TABLES_5, _TABLES_6, _TABLES_7)
 """What makes version n + 1 of version n."""
 
 

@@ -279,6 +279,20 @@ class Session:
         write = self.client._GXDLMSClient__write  # write itself asks its objects for values
         self._exchange(write(name, value, DataType.ENUM, class_id, attribute))
 
+    def set_number(self, class_id: int, name: str, attribute: int, value: int, bits: int) -> None:
+        """Write an unsigned number of 16 or 32 bits."""
+        write = self.client._GXDLMSClient__write
+        kind = {16: DataType.UINT16, 32: DataType.UINT32}[bits]
+        self._exchange(write(name, value, kind, class_id, attribute))
+
+    def set_limiter(self, name: str, table: str, over: int, under: int) -> None:
+        """Write what a limiter does over and under its threshold."""
+        item = self._object(71, name)
+        for action, script in ((item.actionOverThreshold, over), (item.actionUnderThreshold, under)):
+            action.logicalName = table
+            action.scriptSelector = script
+        self._exchange(self.client.write(item, 11))
+
     def action(self, class_id: int, name: str, method: int) -> None:
         """Call a method with integer 0."""
         self._exchange(self.client.method(self._object(class_id, name), method, 0, DataType.INT8))

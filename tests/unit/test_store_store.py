@@ -37,7 +37,7 @@ def site(*names: str, meter_type: MeterType = TYPE) -> Site:
 
 
 def sample(second: int, meter: str = "A", value: int | None = None, mark: int = 0, clock: int = 0) -> Sample:
-    values = (second - START if value is None else value, *range(1, 5), *(0.5,) * 7, True, 1, 0, False, 0)
+    values = (second - START if value is None else value, *range(1, 5), *(0.5,) * 7, True, 1, 4, 0, False, 0)
     return Sample(meter, second * 1000, values, (mark,) * WIDTH, clock)
 
 
@@ -404,7 +404,7 @@ def test_samples_that_do_not_fit_are_refused(tmp_path):
     store = opened(tmp_path)
     with pytest.raises(LocalError, match="'Z'"):
         store.append([sample(START, meter="Z")])
-    with pytest.raises(LocalError, match="17 points"):
+    with pytest.raises(LocalError, match="18 points"):
         store.append([Sample("A", START * 1000, (1,), (0,))])
     store.close()
 

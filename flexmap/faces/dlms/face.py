@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,9 +15,10 @@ from twisted.logger import Logger
 from flexmap.dlms.identity import Identity
 from flexmap.dlms.objects import LogicalDevice
 from flexmap.dlms.profile import AssociationEvent, ClientProfile, EventKind
-from flexmap.dlms.push_setup import push_setup
+from flexmap.dlms.push_setup import ALARM_SETUP_LN, PUSH_SETUP_LN, push_setup
 from flexmap.dlms.server import Server
 from flexmap.dlms.setup import Forgetful, Keystore
+from flexmap.faces.dlms.acting import Acting, MeterActs, acting_definitions
 from flexmap.faces.dlms.billing import at_closing, billing_objects
 from flexmap.faces.dlms.certificate_watch import CertificateWatch
 from flexmap.faces.dlms.clock import MeterClock
@@ -85,13 +86,18 @@ class DlmsFace:
         on_command: OnCommand,
         updates: Updates | None = None,
         clocks: ClockWay | None = None,
+        on_event: Callable[[Event], object] = lambda _event: None,
     ) -> None:
-        """Set up; ``updates`` is the way for firmware, ``clocks`` that for clocks, where there is one."""
+        """Set up; ``updates`` is the way for firmware, ``clocks`` that for clocks, where there is one.
+
+        ``on_event`` takes events that are seen here.
+        """
         self._events: Counter[str] = Counter()
         self._live: list[LiveObject] = []
         self._images: dict[str, ImageTransfer] = {}
         push = settings.push
-        pushing = () if push is None else (push_setup(push.version, push.client),)
+        names = (PUSH_SETUP_LN, ALARM_SETUP_LN)
+        pushing = [] if push is None else [push_setup(push.version, push.client, name) for name in names]
         live = {name: () if updates is None else update_definitions(kind) for name, kind in site.types.items()}
         zone = Zone(site.time_zone)
         settable = {meter.id: clocks is not None and clocks.settable(meter.id) for meter in site.meters}
@@ -100,7 +106,7 @@ class DlmsFace:
                 site.types[name],
                 store.settings.profile_points,
                 settings.association_version,
-                (*live[name], *pushing),
+                (*live[name], *pushing, *acting_definitions(site.types[name], pushes=push is not None)),
                 zone,
                 settable_clock=clock,
             )
@@ -108,6 +114,8 @@ class DlmsFace:
         }
         self._meters = {}
         turns = Turns(reactor)
+        self._acts: dict[str, MeterActs] = {}
+        acting = Acting(store.objects, on_event, reactor.seconds)
         for meter in site.meters:
             objects = shared[meter.type, settable[meter.id]]
             buffers = make_buffers(store, meter, objects)
@@ -122,6 +130,10 @@ class DlmsFace:
             tariff = tariff_objects(store, meter.id, objects, device, reactor=reactor, spread=spread)
             self._live += (*billing, *tariff)
             device.serve((*billing, *tariff))
+            pushes = push is not None
+            acts = MeterActs(meter, site.type_of(meter), device, acting, objects.local, pushes=pushes)
+            self._acts[meter.id] = acts
+            device.serve(acts.live)
             if updates is not None and live[meter.type]:
                 made = update_objects(meter.id, device, updates, reactor, zone)
                 self._images[meter.id] = made.images
@@ -162,14 +174,16 @@ class DlmsFace:
         self._tell = Throttle(reactor)
         self._post = Post(reactor, self._tell)
         if push is not None:
-            self._serve_push(push, Way(reactor, self.server, self._post, settings.keeper))
+            self._serve_push(push, Way(reactor, self.server, self._post, settings.keeper, store.objects))
 
     def _serve_push(self, push: PushSettings, way: Way) -> None:
         """Serve the push setups of all meters."""
         for name, device in self._meters.items():
             setup = PushObject(name, device, push, way)
-            self._live.append(setup)
-            device.serve([setup])
+            alarms = PushObject(name, device, push.for_alarms(), way)
+            self._acts[name].push = alarms.push
+            self._live += [setup, alarms]
+            device.serve([setup, alarms])
 
     def start(self) -> Deferred[None]:
         """Listen; fires at once. Raises ConfigurationError if a port cannot be had."""
@@ -184,8 +198,14 @@ class DlmsFace:
         for sample in samples:
             self._meters[sample.meter].update(sample)
 
+    def observe(self, samples: Sequence[Sample]) -> None:
+        """Look at all samples of meters, those of the past too."""
+        for sample in samples:
+            self._acts[sample.meter].observe(sample)
+
     def event(self, event: Event) -> None:
-        """Show an event's code, and tell the clients that listen."""
+        """Show an event's code, tell the clients that listen, raise alarms."""
+        self._acts[event.meter].event(event)
         device = self._meters[event.meter]
         change = device.event(event)
         if change is not None:

@@ -121,11 +121,19 @@ def _attribute(
     return ListedItem(attribute.index, name, kind, _users(attribute), f"{prefix}{reference}" if reference else "")
 
 
+_ALARMS = bytes((97, 98))
+"""Groups C and D of alarm registers, filters and descriptors."""
+
+
 def _type(class_id: int, logical_name: bytes, index: int) -> str:
     """Return the type of an attribute whose class leaves a choice, where no point says it."""
     if class_id == classes.DATA:
+        if logical_name[2:4] == _ALARMS:
+            return "double-long-unsigned"
         texts = (classes.LOGICAL_DEVICE_NAME_LN, FIRMWARE_LN, CAUSE_LN)
         return "octet-string" if logical_name in texts else "unsigned"
+    if class_id == classes.REGISTER:
+        return "long-unsigned"
     status = {classes.EXTENDED_REGISTER: 4, classes.DEMAND_REGISTER: 5}[class_id]
     return "bit-string" if index == status else DEMAND_TYPE
 

@@ -35,6 +35,8 @@ SETTLED = 1.0
 """Seconds that a connection must hold after unconfirmed notifications; they go again if it does not."""
 IDLE = 30.0
 """Seconds after which a connection without anything to send is closed."""
+LONG_PAUSE = 60.0
+"""Seconds after all attempts until a letter that must not be given up is tried anew."""
 CONFIRMATION = 10.0
 """Seconds in which a head-end must confirm."""
 _CONNECT = 10.0
@@ -57,6 +59,8 @@ class Letter(msgspec.Struct, frozen=True):
     """Returns the plain APDU of what the head-end answers; raises RemoteError."""
     confirmed: Callable[[], None]
     """Told when the head-end has confirmed."""
+    delivered: Callable[[], None] | None = None
+    """Told once it counts as delivered; a letter that somebody waits for so is never given up."""
 
 
 class Outbox:
@@ -143,7 +147,7 @@ class Outbox:
         """Take what went out as delivered: the connection still stands."""
         self._later = None
         for _ in range(self._sent):
-            self.waiting.popleft()
+            _told(self.waiting.popleft())
         self._post.sent += self._sent
         self._sent = self._attempt = 0
         self._arm(0 if self.waiting else IDLE)
@@ -188,6 +192,9 @@ class Outbox:
             self._post.tell(log.info, "push to {where}: {why}; again in {delay:.0f} s",
                             where=self._destination.address, why=why, delay=delay)  # fmt: skip
             self._arm(delay)
+        elif any(letter.delivered for letter in self.waiting):
+            self._attempt = 0
+            self._arm(max(setup.repetition(setup.retries), LONG_PAUSE))
         else:
             self._post.tell(log.warn, "push to {where}: {why}; {count} wait for the next one",
                             where=self._destination.address, why=why, count=len(self.waiting))  # fmt: skip
@@ -197,7 +204,13 @@ class Outbox:
             letter = self.waiting.popleft()
             self._post.datagram(self._destination, _framed(self._destination, letter))
             self._post.sent += 1
+            _told(letter)
         self._attempt = 0
+
+
+def _told(letter: Letter) -> None:
+    if letter.delivered is not None:
+        letter.delivered()
 
 
 def _framed(destination: Destination, letter: Letter) -> bytes:

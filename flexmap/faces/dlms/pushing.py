@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -12,20 +12,32 @@ from twisted.internet.base import DelayedCall
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import Logger
 
-from flexmap.dlms import axdr
+from flexmap.dlms import axdr, classes
 from flexmap.dlms.apdu import ActionResult, DataAccessResult, Tag
 from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.notification import CONFIRMED, data_notification, general_glo
 from flexmap.dlms.objects import LogicalDevice, ObjectDefinition, SlotValue, View, attribute_key
 from flexmap.dlms.profile import ClientProfile
-from flexmap.dlms.push_setup import PushSetup, changed, push_setup, values
+from flexmap.dlms.push_setup import (
+    ALARM_SETUP_LN,
+    PUSH_SETUP,
+    PUSH_SETUP_LN,
+    PushSetup,
+    changed,
+    push_setup,
+    values,
+)
 from flexmap.dlms.security import AUTHENTICATED, AUTHENTICATED_ENCRYPTED, SIGNED, SecurityError
+from flexmap.dlms.selection import CaptureObject
 from flexmap.dlms.server import Server
 from flexmap.faces.dlms.push import Letter, Post
 from flexmap.model.error import LocalError
+from flexmap.store.objects import StoredLetter
 
 log = Logger(namespace="flexmap.dlms.push")
 
+DESCRIPTORS = (bytes((0, 0, 97, 98, 20, 255)), bytes((0, 0, 97, 98, 21, 255)))
+"""Alarm descriptors."""
 _DESTINATION = 3
 _INVOKE_IDS = 0xFF_FFFF
 _KEPT = "push-setup"
@@ -43,6 +55,27 @@ class Keeper(Protocol):
         """Keep it; raises LocalError."""
 
 
+class Letters(Protocol):
+    """Keeps alarms until they are delivered, over a restart; each call may raise LocalError."""
+
+    def post(self, meter: str, octets: bytes) -> int:
+        """Keep a letter; return its id, which never comes twice."""
+
+    def letters(self, meter: str) -> Sequence[StoredLetter]:
+        """Return the letters of a meter that are not delivered, the oldest first."""
+
+    def delivered(self, number: int) -> None:
+        """Forget a letter."""
+
+
+class _Contents(msgspec.Struct, frozen=True, array_like=True):
+    """A letter as it is kept: it is ciphered when it is sent."""
+
+    time: int
+    """When it was made, epoch ms."""
+    values: list[bytes]
+
+
 class PushSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What all push setups have in common."""
 
@@ -53,8 +86,21 @@ class PushSettings(msgspec.Struct, frozen=True, kw_only=True):
     interval: float = 0.0
     """Seconds from a push to the next, counted from the full hour on; 0: only on request."""
     version: int = 0
+    name: bytes = PUSH_SETUP_LN
+    """Logical name of the setup."""
     allowed: tuple[Network, ...] = LOOPBACK
     """Where a destination that is written may be."""
+
+    def for_alarms(self) -> PushSettings:
+        """Return the settings of the setup that pushes alarms: at once, and only when there are any."""
+        columns = [
+            CaptureObject(PUSH_SETUP, ALARM_SETUP_LN, 1),
+            CaptureObject(classes.DATA, classes.LOGICAL_DEVICE_NAME_LN, 2),
+            CaptureObject(classes.CLOCK, classes.CLOCK_LN, 2),
+            *(CaptureObject(classes.DATA, name, 2) for name in DESCRIPTORS),
+        ]
+        setup = msgspec.structs.replace(self.setup, objects=tuple(columns), randomisation=0)
+        return msgspec.structs.replace(self, setup=setup, interval=0.0, name=ALARM_SETUP_LN)
 
 
 class Way(NamedTuple):
@@ -65,13 +111,16 @@ class Way(NamedTuple):
     post: Post
     keeper: Keeper | None = None
     """Without one, what head-ends write is forgotten at the end."""
+    letters: Letters | None = None
+    """Without one, alarms wait in memory alone."""
 
 
 class PushObject:
     """Class 40 of one meter (implements flexmap.faces.dlms.live.LiveObject)."""
 
     def __init__(self, meter: str, device: LogicalDevice, settings: PushSettings, way: Way) -> None:
-        self.definition: ObjectDefinition = push_setup(settings.version, settings.client)
+        self.definition: ObjectDefinition = push_setup(settings.version, settings.client, settings.name)
+        self._file = _KEPT if settings.name == PUSH_SETUP_LN else f"{_KEPT}-{settings.name.hex()}"
         self._meter = meter
         self._device = device
         self._settings = settings
@@ -84,21 +133,26 @@ class PushObject:
     def _kept(self) -> PushSetup:
         keeper = self._way.keeper
         try:
-            octets = None if keeper is None else keeper.read(self._meter, _KEPT)
+            octets = None if keeper is None else keeper.read(self._meter, self._file)
             return self._settings.setup if octets is None else msgspec.msgpack.decode(octets, type=PushSetup)
         except (LocalError, msgspec.DecodeError) as error:
             log.warn("{meter}: push setup: {error}; as configured", meter=self._meter, error=str(error))
             return self._settings.setup
 
     def begin(self) -> None:
-        """Push at every interval from now on."""
+        """Push at every interval from now on, and what was not delivered before the end."""
+        if self._settings.name == ALARM_SETUP_LN:
+            self._resume()
+        self._arm()
+
+    def _arm(self) -> None:
         if self._settings.interval:
             now, interval = self._way.reactor.seconds(), self._settings.interval
             self._later = self._way.reactor.callLater(interval - now % interval, self._on_time)
 
     def _on_time(self) -> None:
         self.push()
-        self.begin()
+        self._arm()
 
     def stop(self) -> None:
         """Push no more."""
@@ -124,7 +178,7 @@ class PushObject:
             return DataAccessResult.READ_WRITE_DENIED
         try:
             if self._way.keeper is not None:
-                self._way.keeper.keep(self._meter, _KEPT, msgspec.msgpack.encode(setup))
+                self._way.keeper.keep(self._meter, self._file, msgspec.msgpack.encode(setup))
         except LocalError as error:
             log.warn("{meter}: push setup: {error}", meter=self._meter, error=str(error))
             return DataAccessResult.TEMPORARY_FAILURE
@@ -148,23 +202,66 @@ class PushObject:
         client = self._way.server.clients.get(self._settings.client)
         if client is None:
             return False
-        setup = self._setup
-        self._invoke = self._invoke % _INVOKE_IDS + 1
-        flags = CONFIRMED if setup.confirmed else 0
         now = int(self._way.reactor.seconds() * 1000)
         view = self._device.schema.view(client.role, client.scope)
         shown = [
             self._value(view, attribute_key(each.class_id, each.logical_name, each.attribute))
-            for each in setup.objects
+            for each in self._setup.objects
         ]
+        letters = self._way.letters
+        if self._settings.name != ALARM_SETUP_LN or letters is None:
+            self._invoke = self._invoke % _INVOKE_IDS + 1
+            return self._send(client, self._invoke, now, shown, None)
         try:
-            apdu = self._protected(client, data_notification(self._invoke | flags, now, shown))
+            number = letters.post(self._meter, msgspec.msgpack.encode(_Contents(now, shown)))
+        except LocalError as error:
+            log.warn("{meter}: alarm is not kept: {error}", meter=self._meter, error=str(error))
+            return False
+        return self._send(client, number, now, shown, partial(self._delivered, letters, number))
+
+    def _resume(self) -> None:
+        """Send what the end of flexmap kept from being delivered."""
+        client = self._way.server.clients.get(self._settings.client)
+        letters = self._way.letters
+        if client is None or letters is None:
+            return
+        try:
+            waiting = letters.letters(self._meter)
+        except LocalError as error:
+            log.warn("{meter}: alarms: {error}", meter=self._meter, error=str(error))
+            return
+        for number, octets in waiting:
+            try:
+                contents = msgspec.msgpack.decode(octets, type=_Contents)
+            except msgspec.DecodeError as error:
+                log.warn("{meter}: alarm {number}: {error}", meter=self._meter, number=number, error=str(error))
+                continue
+            self._send(client, number, contents.time, contents.values, partial(self._delivered, letters, number))
+
+    def _delivered(self, letters: Letters, number: int) -> None:
+        try:
+            letters.delivered(number)
+        except LocalError as error:
+            log.warn("{meter}: alarm is delivered, but stays: {error}", meter=self._meter, error=str(error))
+
+    def _send(
+        self,
+        client: ClientProfile,
+        number: int,
+        time: int,
+        shown: list[bytes],
+        delivered: Callable[[], None] | None,
+    ) -> bool:
+        setup, invoke = self._setup, number & _INVOKE_IDS
+        flags = CONFIRMED if setup.confirmed else 0
+        try:
+            apdu = self._protected(client, data_notification(invoke | flags, time, shown))
         except LocalError as error:
             log.warn("{meter}: push: {error}", meter=self._meter, error=str(error))
             return False
         opened = partial(self._opened, client)
         self._way.post.put(
-            Letter(apdu, self._device.sap, client.sap, self._invoke, setup, opened, self._note_confirmation)
+            Letter(apdu, self._device.sap, client.sap, invoke, setup, opened, self._note_confirmation, delivered)
         )
         return True
 
