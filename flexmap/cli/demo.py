@@ -20,6 +20,7 @@ from flexmap.gateway.demo import CLIENTS, SECRETS, SETTLED, SUBSTATION_SAP, Demo
 from flexmap.gateway.run import run
 from flexmap.gateway.sections import parse_endpoint
 from flexmap.model import ConfigurationError
+from flexmap.scl.abilities import ENGINES
 
 CONFIG_NAME = "demo.toml"
 SHELL = "shell"
@@ -45,7 +46,14 @@ def default_state() -> Path:
     default=_DEFAULT.meters,
     show_default=True,
     type=click.IntRange(0, 5000),
-    help="Single-phase meters behind the substation meter; the MMS engine holds 98.",
+    help="Single-phase meters behind the substation meter; the MMS engine libiec61850 holds 98.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(sorted(ENGINES)),
+    default=_DEFAULT.engine,
+    show_default=True,
+    help="Engine of the MMS face: the field's reference library, or flexmap's own for many meters and clients.",
 )
 @click.option("--mms", default=_DEFAULT.mms, show_default=True, metavar="HOST:PORT", help="Where MMS listens.")
 @click.option(
@@ -95,6 +103,7 @@ def default_state() -> Path:
 def demo(
     *,
     meters: int,
+    engine: str,
     mms: str,
     dlms: str,
     web: str,
@@ -111,6 +120,7 @@ def demo(
         parse_endpoint(address, flag)
     options = DemoOptions(
         meters=meters,
+        engine=engine,
         mms=mms,
         dlms=dlms,
         web=web,
@@ -195,6 +205,7 @@ def _write(path: Path, options: DemoOptions) -> None:
 def banner(config: Config, network: Sequence[str] = ()) -> str:
     """Return what runs and is served where, and what to try next; ``network`` tells of the power line."""
     site, mms, dlms, web = config.site, config.mms.endpoint, config.dlms.endpoint, config.web.endpoint
+    clients = ENGINES[config.mms.engine].max_clients
     last, shown = site.meters[-1], site.meters[:2][-1]
     reference = "MMXN1.Watt" if shown.type.startswith("single-phase") else "MMXU1.TotW"
     folder = config.path.parent
@@ -204,7 +215,7 @@ def banner(config: Config, network: Sequence[str] = ()) -> str:
     ask = f"\n  pyserial-miniterm --raw --eol CR {folder / SHELL}   (type HELP; Ctrl-] leaves)" if network else ""
     return f"""
 {site.name}: {len(site.meters)} meters, 1 Hz{running}
-  MMS    {mms}   IED {site.ied}, logical devices {site.meters[0].ld} … {last.ld} (up to 5 clients)
+  MMS    {mms}   IED {site.ied}, logical devices {site.meters[0].ld} … {last.ld} (up to {clients} clients)
   DLMS   {dlms}   TCP and UDP wrapper, server addresses 1 (management), {SUBSTATION_SAP} … {last.sap}
   web    http://{web}/metrics and http://{web}/healthz{shell}
   state  {folder}

@@ -43,6 +43,8 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the flags of `flexmap demo` change."""
 
     meters: int = 20
+    engine: str = "libiec61850"
+    """Engine of the MMS face."""
     mms: str = "127.0.0.1:10102"
     dlms: str = "127.0.0.1:4059"
     web: str = "127.0.0.1:8080"
@@ -54,6 +56,11 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Port of a concentrator's shell; empty: the meters are simulated in the gateway."""
 
 
+_ENGINES = {
+    "libiec61850": '"libiec61850"         # at most 5 clients and about 100 meters; "native" for more',
+    "native": '"native"              # flexmap\'s own, for many meters and clients',
+}
+"""The line of the configuration file, with its comment, by engine."""
 _HEAD = """\
 # flexmap configuration: a substation with one three-phase substation meter and {meters} single-phase meters.
 # Run it with `flexmap serve THIS-FILE`. Paths are relative to this file's folder. docs/configuration.md
@@ -66,7 +73,7 @@ revision = 1                   # raise it when meters or points change: confRev,
 
 [mms]
 listen = {mms}     # HOST:PORT; loopback unless you change it
-engine = "libiec61850"         # at most 5 clients and about 100 meters
+engine = {engine}
 
 [dlms]
 listen = {dlms}      # wrapper over TCP and over UDP
@@ -153,7 +160,9 @@ def write_config(options: DemoOptions) -> str:
         name = _quote("concentrator")
         source = _CONCENTRATOR.format(port=port, port_flag=flag, meters=options.meters, settled=SETTLED)
     parts = [
-        _HEAD.format(meters=options.meters, name=_quote("Demo substation"), **quoted),
+        _HEAD.format(
+            meters=options.meters, engine=_ENGINES[options.engine], name=_quote("Demo substation"), **quoted
+        ),
         *(_client(client) for client in CLIENTS),
         _TAIL.format(source=source, name=name, substation_sap=SUBSTATION_SAP, **quoted),
     ]

@@ -46,7 +46,7 @@ class Gateway:
     The demo's meters are simulated in the gateway, where values are there at once, unless ``source`` is another.
     """
 
-    def __init__(self, tmp_path, *arguments, meters=3, ports=None, command="demo", source="model"):
+    def __init__(self, tmp_path, *arguments, meters=3, ports=None, command="demo", source="model", engine=None):
         self.state = tmp_path
         self.mms, self.dlms, self.web = ports or free_ports(3)
         self.log = tmp_path / "gateway.log"
@@ -56,6 +56,7 @@ class Gateway:
                 "demo", "--meters", meters, "--state", tmp_path, "--mms", f"127.0.0.1:{self.mms}",
                 "--dlms", f"127.0.0.1:{self.dlms}", "--web", f"127.0.0.1:{self.web}", "--log-level", "info",
                 "--source", source,
+                *(() if engine is None else ("--engine", engine)),
                 *arguments,
             )  # fmt: skip
         self.process = subprocess.Popen(
