@@ -108,10 +108,11 @@ class Block:
 
     def trigger(self, hits: dict[int, int]) -> None:
         """Take changed members, with the reasons, as they stand in the devices now."""
-        pending, members = self._pending, self.members
-        if pending and not pending.keys().isdisjoint(hits):
+        members = self.members
+        if not self._pending.keys().isdisjoint(hits):
             # A second change of a member does not overwrite the first one: that one is told now.
             self.flush()
+        pending = self._pending
         for index, reasons in hits.items():
             pending[index] = (reasons, members[index].encoded())
         if not self.buffer_time:
