@@ -229,9 +229,8 @@ def main():
         figures = json.loads(server.stdout.readline())
         server.wait()
     p99 = latencies[len(latencies) * 99 // 100]
-    print(
-        f"{options.meters} meters at 1 Hz, {width} members, {options.clients} clients, load {os.getloadavg()[0]:.1f}"
-    )
+    load = os.getloadavg()[0]
+    print(f"{options.meters} meters at 1 Hz, {width} members, {options.clients} clients; load {load:.1f}")
     print(f"server: {figures['cpu']:.1%} of one core, {figures['memory']} MiB, {figures['samples']:.0f} samples/s")
     print(f"reports: {rate:.0f}/s of {members:.1f} members; sample to report: median "
           f"{statistics.median(latencies):.0f} ms, p99 {p99:.0f} ms, most {latencies[-1]:.0f} ms")  # fmt: skip
