@@ -196,7 +196,8 @@ def _data_set(where: str, old: tuple[str, ...] | None, new: tuple[str, ...] | No
 
 def _control(where: str, old: Control | None, new: Control | None) -> Iterator[Change]:
     if old is None or new is None:
-        kind = (old or new).kind if old or new else ""  # type: ignore[union-attr]
+        present = new if old is None else old
+        kind = "" if present is None else present.kind
         yield Change(where, f"{kind} added" if old is None else f"{kind} removed")
         return
     if old.data_set != new.data_set:

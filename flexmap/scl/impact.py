@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from flexmap.scl.document import Document, local, tag
-from flexmap.scl.summary import CONTROLS, Control, Ied, Leaf, Node, Summary, node_name
+from flexmap.scl.rules.context import node_name
+from flexmap.scl.summary import CONTROLS, Control, Ied, Leaf, Node, Summary
 
 STEP = 10_000
 """What engineering tools add to confRev at a change; a running server counts by one."""

@@ -13,6 +13,7 @@ from lxml import etree
 
 from flexmap.scl.document import Document, local, tag
 from flexmap.scl.edition import edition
+from flexmap.scl.rules.context import node_name
 from flexmap.scl.typeset import Key, types_of
 
 CONTROLS = ("ReportControl", "GSEControl", "SampledValueControl", "LogControl")
@@ -97,12 +98,6 @@ def summarise(parsed: Document) -> Summary:
         dict(_addresses(root)),
         dict(_functions(root)),
     )
-
-
-def node_name(element: etree._Element) -> str:
-    """Return prefix, class and instance of an LN, LN0, FCDA, ExtRef or LNode in one word."""
-    inst = element.get("lnInst", element.get("inst"))
-    return f"{element.get('prefix') or ''}{element.get('lnClass') or ''}{inst or ''}"
 
 
 def _attributes(element: etree._Element, *without: str) -> dict[str, str]:
