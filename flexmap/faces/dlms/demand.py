@@ -99,23 +99,28 @@ class _Demand:
             return ActionResult.OBJECT_UNDEFINED
         return ActionResult.SUCCESS if self._demand.reset() else ActionResult.TEMPORARY_FAILURE
 
-    def _shown(
-        self, average: Callable[[], Average | None], encode: Callable[[Average], bytes]
-    ) -> Callable[[], Stored]:
-        def show() -> Stored:
-            found = average()
-            try:
-                return DataAccessResult.TEMPORARY_FAILURE if found is None else encode(found)
-            except LocalError:  # too large for the register
-                return DataAccessResult.OTHER_REASON
-
-        return show
-
     def _end(self, average: Average) -> bytes:
         return self._local.value(average.end * 1000)
 
     def _start(self, average: Average) -> bytes:
         return self._local.value(average.start * 1000)
+
+
+class _Shown:
+    """Encodes what an attribute shows of an average: smaller than a closure, for a meter has many."""
+
+    __slots__ = ("_average", "_encode")
+
+    def __init__(self, average: Callable[[], Average | None], encode: Callable[[Average], bytes]) -> None:
+        self._average = average
+        self._encode = encode
+
+    def __call__(self) -> Stored:
+        found = self._average()
+        try:
+            return DataAccessResult.TEMPORARY_FAILURE if found is None else self._encode(found)
+        except LocalError:  # too large for the register
+            return DataAccessResult.OTHER_REASON
 
 
 class DemandRegister(_Demand):
@@ -128,11 +133,11 @@ class DemandRegister(_Demand):
         """Return functions that encode the averages and their times."""
         running, last = self._demand.running, self._demand.last
         return {
-            2: self._shown(running, _value),
-            3: self._shown(last, _value),
-            5: self._shown(last, _status),
-            6: self._shown(last, self._end),
-            7: self._shown(running, self._start),
+            2: _Shown(running, _value),
+            3: _Shown(last, _value),
+            5: _Shown(last, _status),
+            6: _Shown(last, self._end),
+            7: _Shown(running, self._start),
         }
 
 
@@ -146,9 +151,9 @@ class MaximumDemand(_Demand):
         """Return functions that encode the maximum and its time."""
         maximum = self._demand.maximum
         return {
-            2: self._shown(maximum, _value),
-            4: self._shown(maximum, _status),
-            5: self._shown(maximum, self._end),
+            2: _Shown(maximum, _value),
+            4: _Shown(maximum, _status),
+            5: _Shown(maximum, self._end),
         }
 
 
