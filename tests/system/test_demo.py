@@ -50,8 +50,9 @@ def test_verify_finds_every_point_equal(demo):
     done = flexmap("verify", demo.config, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(done.stdout)
-    # three single-phase meters and the substation meter; a breaker has two names on MMS; the channel of each
-    assert len(rows) == 3 * (17 + 3 + 1) + 55 + 3 + 1 + 4 * 9
+    # three single-phase meters and the substation meter: points, rates, identity; a breaker has two names on MMS;
+    # the channel of each
+    assert len(rows) == 3 * (18 + 8 + 3 + 1) + 56 + 16 + 3 + 1 + 4 * 9
     assert {row["agree"] for row in rows} == {"yes"}
 
 
