@@ -51,7 +51,7 @@ class Face(Protocol):
         """Serve from now on; fires when clients can connect."""
 
     def update(self, samples: Sequence[Sample]) -> None:
-        """Serve these samples from now on, at most one for each meter and one for each channel."""
+        """Serve these samples from now on, at most one for each part of each meter."""
 
     def event(self, event: Event) -> None:
         """Take note of an event of a meter."""

@@ -25,7 +25,7 @@ from flexmap.bus.protocol import CoreProtocol
 from flexmap.faces.interface import OnCommand
 from flexmap.faces.libiec61850 import limits
 from flexmap.faces.mms import MmsStatus
-from flexmap.model import CommandResult, ConfigurationError, LocalError, Sample, Site
+from flexmap.model import CommandResult, ConfigurationError, LocalError, Sample, SamplePart, Site
 
 log = Logger(namespace="flexmap.mms")
 
@@ -50,9 +50,9 @@ class LibIec61850Engine:
     def __init__(self, reactor: PosixReactorBase | None = None, command_timeout: float = 10.0) -> None:
         self._reactor = cast("PosixReactorBase", reactor or global_reactor)
         self._command_timeout = command_timeout
-        self._last: dict[tuple[str, bool], Sample] = {}
+        self._last: dict[tuple[str, SamplePart], Sample] = {}
+        """The last sample by meter, and by the part of its type that it carries."""
         self._identities: dict[tuple[str, str], frames.Identity] = {}
-        """The last sample by meter, and whether it is of the meter's channel."""
         self._worker: _Worker | None = None
         self._started: Deferred[int] | None = None
         self._stopping: Deferred[None] | None = None
@@ -108,7 +108,7 @@ class LibIec61850Engine:
         """Take new samples."""
         batch = tuple(samples)
         for sample in batch:
-            self._last[sample.meter, sample.channel] = sample
+            self._last[sample.meter, sample.part] = sample
         if batch and self._worker is not None and self._worker.modelled:
             self._worker.send(frames.Samples(batch))
 
