@@ -35,8 +35,8 @@ from flexmap.store.captures import Captures
 from flexmap.store.counters import Counters
 from flexmap.store.daily import DailyRows
 from flexmap.store.kept import Kept
+from flexmap.store.letters import Letters
 from flexmap.store.meterlog import MeterLog
-from flexmap.store.objects import ObjectStates
 from flexmap.store.profile import LoadProfile, ProfileRow, period_end
 from flexmap.store.rates import Rates
 from flexmap.store.read import Reader
@@ -88,7 +88,7 @@ class Store:
         self.counters = Counters(self._file)
         self.resets = Resets(self._database, self._logs)
         self.kept = Kept(self._database, self._logs)
-        self.objects = ObjectStates(self._file, self._logs)
+        self.letters = Letters(self._file, self._logs)
         self.captures = Captures(self._file, self._reader, self._logs, self.settings)
         self.reports = ReportEntries(self._file)
         try:

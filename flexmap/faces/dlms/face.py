@@ -115,7 +115,7 @@ class DlmsFace:
         self._meters = {}
         turns = Turns(reactor)
         self._acts: dict[str, MeterActs] = {}
-        acting = Acting(store.objects, on_event, reactor.seconds)
+        acting = Acting(store.kept, on_event, reactor.seconds)
         for meter in site.meters:
             objects = shared[meter.type, settable[meter.id]]
             buffers = make_buffers(store, meter, objects)
@@ -174,7 +174,7 @@ class DlmsFace:
         self._tell = Throttle(reactor)
         self._post = Post(reactor, self._tell)
         if push is not None:
-            self._serve_push(push, Way(reactor, self.server, self._post, settings.keeper, store.objects))
+            self._serve_push(push, Way(reactor, self.server, self._post, settings.keeper, store.letters))
 
     def _serve_push(self, push: PushSettings, way: Way) -> None:
         """Serve the push setups of all meters."""

@@ -32,7 +32,7 @@ from flexmap.dlms.selection import CaptureObject
 from flexmap.dlms.server import Server
 from flexmap.faces.dlms.push import Letter, Post
 from flexmap.model.error import LocalError
-from flexmap.store.objects import StoredLetter
+from flexmap.store.letters import StoredLetter
 
 log = Logger(namespace="flexmap.dlms.push")
 

@@ -1,4 +1,4 @@
-"""States of meters' objects, and alarms on their way to a head-end: in the file as soon as they are given."""
+"""Alarms on their way to a head-end: in the file as soon as they are given."""
 
 from __future__ import annotations
 
@@ -19,31 +19,13 @@ class StoredLetter(NamedTuple):
     octets: bytes
 
 
-class ObjectStates:
-    """What objects of all meters keep over a restart; a process that is killed loses nothing of it."""
+class Letters:
+    """Alarms of all meters until they are delivered; a process that is killed loses none."""
 
     def __init__(self, file: File, logs: Mapping[str, MeterLog]) -> None:
         self._file = file
         self._database = file.database
         self._logs = logs
-
-    def read(self, meter: str, name: str) -> bytes | None:
-        """Return what was kept of a meter's object, None if nothing was; raises LocalError."""
-        try:
-            row = self._database.execute(
-                "SELECT data FROM kept WHERE meter = ? AND name = ?", (self._logs[meter].row, name)
-            ).fetchone()
-        except sqlite3.Error as error:
-            raise LocalError(f"{self._file.path}: {error}") from None
-        return None if row is None else bytes(row[0])
-
-    def keep(self, meter: str, name: str, octets: bytes) -> None:
-        """Keep the state of a meter's object; raises LocalError."""
-        values = (self._logs[meter].row, name, octets)
-        try:
-            self._database.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", values)
-        except sqlite3.Error as error:
-            raise LocalError(f"{self._file.path}: {error}") from None
 
     def post(self, meter: str, octets: bytes) -> int:
         """Keep a letter until it is delivered; return its id. Raises LocalError."""
