@@ -1,5 +1,6 @@
 """The checker on files that nobody vouches for: findings or a ConfigurationError, never anything else."""
 
+import contextlib
 import random
 
 import pytest
@@ -9,8 +10,14 @@ from lxml import etree
 from scl_site import site
 
 from flexmap.model import ConfigurationError
+from flexmap.scl import document
+from flexmap.scl.abilities import NATIVE
 from flexmap.scl.check import check
+from flexmap.scl.diff import diff
+from flexmap.scl.engineered import load
 from flexmap.scl.generate import FileKind, generate
+from flexmap.scl.merge import merge
+from flexmap.scl.summary import summarise
 
 SCD = generate(site(types=("single-phase",)), FileKind.SCD)
 VALUES = [
@@ -78,6 +85,28 @@ def test_mutated_trees(kind, seed, changes):
     for _ in range(changes):
         mutate(root, dice)
     checked(etree.tostring(root), kind)
+
+
+@given(seed=st.integers(0, 2**32), changes=st.integers(1, 12))
+@settings(max_examples=40, deadline=None, suppress_health_check=QUIET)
+def test_mutated_trees_are_compared_merged_and_loaded(tmp_path_factory, seed, changes):
+    """Diff, merge and the loader say what is wrong by ConfigurationError alone."""
+    dice = random.Random(seed)
+    root = etree.fromstring(SCD)
+    for _ in range(changes):
+        mutate(root, dice)
+    data = etree.tostring(root)
+    path = tmp_path_factory.mktemp("fuzz") / "station.scd"
+    path.write_bytes(data)
+    with contextlib.suppress(ConfigurationError):
+        both = [summarise(document.parse(each)) for each in (SCD, data)]
+        assert diff(*both).changes or not diff(both[1], both[0]).changes
+    with contextlib.suppress(ConfigurationError):
+        merge(document.parse(SCD, everything=True), document.parse(data, everything=True), name="NEW")
+    with contextlib.suppress(ConfigurationError):
+        merge(document.parse(data, everything=True), document.parse(SCD, everything=True), name="NEW")
+    with contextlib.suppress(ConfigurationError):
+        load(path, None, NATIVE)
 
 
 @given(seed=st.integers(0, 2**32))
