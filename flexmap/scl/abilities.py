@@ -41,6 +41,7 @@ NATIVE = Abilities(
     max_logical_devices=10_000,
     max_report_blocks=50_000,
     dynamic_data_sets=True,
+    owner=True,
 )
 """flexmap's own engine; it has the file service where a folder is configured."""
 
