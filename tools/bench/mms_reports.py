@@ -61,12 +61,13 @@ def serve(meters, seconds, folder):
     """Run the engine; says its port, then its processor time for the seconds in which clients were there."""
     from twisted.internet import reactor, task  # noqa: PLC0415 - only this process has a reactor
 
+    from flexmap.faces.mms import EngineSettings  # noqa: PLC0415
     from flexmap.faces.native.engine import NativeEngine  # noqa: PLC0415
     from flexmap.store import Store  # noqa: PLC0415
 
     served = site(meters)
     store = Store(Path(folder) / "bench.sqlite", served)
-    engine = NativeEngine(store=store.reports)
+    engine = NativeEngine(settings=EngineSettings(store=store.reports))
     slices = [served.meters[number::SLICES] for number in range(SLICES)]
     turn = 0
 
