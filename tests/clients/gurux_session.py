@@ -30,6 +30,7 @@ from gurux_dlms.objects import (
     GXDLMSWeekProfile,
 )
 from gurux_dlms.objects.enums import MessageType, SecuritySuite, ServiceType
+from gurux_dlms.objects.GXDLMSActionItem import GXDLMSActionItem
 from gurux_dlms.secure import GXDLMSSecureClient
 from remote import serve
 
@@ -553,6 +554,8 @@ def plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, (float, str)):
         return value
+    if isinstance(value, GXDLMSActionItem):  # its own text fails before it is read
+        return [value.logicalName, value.scriptSelector]
     return str(value)
 
 
