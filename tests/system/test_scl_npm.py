@@ -62,7 +62,7 @@ def files(tmp_path_factory):
 
 def test_generated_files_have_no_issue(validators, files):
     paths = sorted(files.iterdir())
-    assert len(paths) == len(TYPES) * (1 + 2 * 4)
+    assert len(paths) == len(TYPES) * (1 + len(Direction) * len(FileKind))
     report = node(*paths)
     for path in paths:
         found = report[str(path)]
