@@ -7,6 +7,12 @@ import enum
 MOST_MODE = 6
 """The highest control mode (class 70 attribute 4); 0 is the lowest."""
 
+BLOCKED_BY_MODE = "blocked-by-mode"
+"""The control mode does not allow it. As the next one a name of AddCause (IEC 61850-7-2) that a meter's cause of a
+refused command begins with, followed by a colon and a text."""
+BLOCKED_BY_HIERARCHY = "blocked-by-switching-hierarchy"
+"""Only somebody at the meter can act now."""
+
 
 class State(enum.IntEnum):
     """Control state (class 70 attribute 3)."""

@@ -4,6 +4,7 @@ import pytest
 from concentrator_harness import Terminal
 from gateway_harness import gateway
 from mms_harness import until
+from remote import RemoteFailure
 from test_demo_plc import BREAKER, action_over_hops, manager, position
 
 from flexmap.mapping import cdc
@@ -49,7 +50,14 @@ def test_the_button_and_the_cover(demo):
         until(lambda: position(demo.mms, METER) == cdc.DPC_ON, SECONDS)
         until(lambda: any(row[1] == MANUAL_ON for row in rows(client, DISCONNECT_LOG)), SECONDS)
 
+        client.set_enum(70, BREAKER, 4, 0)
+        until(lambda: client.get(70, BREAKER, 4) == 0, SECONDS)
+        with pytest.raises(
+            RemoteFailure, match="error 3$"
+        ):  # read-write-denied: there is no sense in trying again
+            action_over_hops(client, 1)
         client.set_enum(70, BREAKER, 4, 4)
+        until(lambda: client.get(70, BREAKER, 4) == 4, SECONDS)
         action_over_hops(client, 1)
         until(lambda: client.get(70, BREAKER, 3) == 0, SECONDS)
         assert "REFUSED" in shell(demo, f"LINE PRESS {METER} 1", "= ERROR"), "only the head-end may close now"

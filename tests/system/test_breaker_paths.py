@@ -117,11 +117,24 @@ def test_head_end_and_scada_agree_and_the_log_names_them(site):
     until(lambda: head.get(70, BREAKER, 4) == 3, SECONDS)
     head.action(70, BREAKER, 2)
     until(lambda: head.get(70, BREAKER, 3) == 2, SECONDS)
+    with pytest.raises(RemoteFailure, match="error 250"):  # other-reason
+        head.action(70, BREAKER, 2)
     outcome = site.scada(True)
     assert outcome["termination"] != 0
     until(lambda: any(code == FAILURE and "mms" in text and "push button" in text for code, text in rows(head)), 9)
     head.set_enum(70, BREAKER, 4, 4)
     until(lambda: head.get(70, BREAKER, 4) == 4, SECONDS)
+
+    head.set_enum(70, BREAKER, 4, 0)  # never to be opened
+    until(lambda: head.get(70, BREAKER, 4) == 0, SECONDS)
+    with pytest.raises(RemoteFailure, match="error 3$"):  # read-write-denied
+        head.action(70, BREAKER, 1)
+    with pytest.raises(RemoteFailure, match="error 3$"):
+        head.script(SCRIPTS, 1)
+    assert head.get(70, BREAKER, 2) is True
+    until(
+        lambda: any(code == FAILURE and "management" in text and "mode 0" in text for code, text in rows(head)), 9
+    )
     head.close()
 
 

@@ -47,7 +47,7 @@ from flexmap.model import (
     obis,
     quality,
 )
-from flexmap.model.breaker import MOST_MODE
+from flexmap.model.breaker import BLOCKED_BY_HIERARCHY, BLOCKED_BY_MODE, MOST_MODE
 from flexmap.model.plc import Coordinator
 from flexmap.model.sample import CONTROL_MODE
 
@@ -214,9 +214,17 @@ def _last_status(rows: RowSource) -> bytes:
     return axdr.encode("unsigned", 0) if newest is None else newest[2:]
 
 
+_REFUSALS = {BLOCKED_BY_MODE: ActionResult.READ_WRITE_DENIED, BLOCKED_BY_HIERARCHY: ActionResult.OTHER_REASON}
+"""What a meter's refusal is, by the name its cause begins with: trying again does not help.
+
+All else, above all that no answer has come, is a temporary failure.
+"""
+
+
 def _relay(answer: Deferred[CommandResult], pending: Pending) -> None:
     def done(result: CommandResult) -> None:
-        pending.answer(ActionResult.SUCCESS if result.done else ActionResult.TEMPORARY_FAILURE)
+        refused = _REFUSALS.get(result.cause.partition(":")[0], ActionResult.TEMPORARY_FAILURE)
+        pending.answer(ActionResult.SUCCESS if result.done else refused)
 
     def failed(failure: object) -> None:
         log.error("command failed: {failure}", failure=failure)

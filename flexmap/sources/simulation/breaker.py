@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from flexmap.model import EventCode, LocalError
-from flexmap.model.breaker import MOST_MODE, State, Trigger
+from flexmap.model.breaker import BLOCKED_BY_HIERARCHY, BLOCKED_BY_MODE, MOST_MODE, State, Trigger
 
 __all__ = ["Breaker", "State", "Trigger"]
 
-
-BLOCKED_BY_MODE = "blocked-by-mode"
-BLOCKED_BY_HIERARCHY = "blocked-by-switching-hierarchy"
-"""AddCauses of IEC 61850-7-2 that a cause begins with: the control mode; only somebody at the meter can act."""
 
 # The standard's transitions by letter: trigger, from, to.
 _TRANSITIONS = {
