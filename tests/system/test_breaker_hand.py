@@ -52,9 +52,7 @@ def test_the_button_and_the_cover(demo):
 
         client.set_enum(70, BREAKER, 4, 0)
         until(lambda: client.get(70, BREAKER, 4) == 0, SECONDS)
-        with pytest.raises(
-            RemoteFailure, match="error 3$"
-        ):  # read-write-denied: there is no sense in trying again
+        with pytest.raises(RemoteFailure, match=r"error 3$"):  # read-write-denied, at once
             action_over_hops(client, 1)
         client.set_enum(70, BREAKER, 4, 4)
         until(lambda: client.get(70, BREAKER, 4) == 4, SECONDS)

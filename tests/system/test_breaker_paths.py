@@ -127,9 +127,9 @@ def test_head_end_and_scada_agree_and_the_log_names_them(site):
 
     head.set_enum(70, BREAKER, 4, 0)  # never to be opened
     until(lambda: head.get(70, BREAKER, 4) == 0, SECONDS)
-    with pytest.raises(RemoteFailure, match="error 3$"):  # read-write-denied
+    with pytest.raises(RemoteFailure, match=r"error 3$"):  # read-write-denied
         head.action(70, BREAKER, 1)
-    with pytest.raises(RemoteFailure, match="error 3$"):
+    with pytest.raises(RemoteFailure, match=r"error 3$"):
         head.script(SCRIPTS, 1)
     assert head.get(70, BREAKER, 2) is True
     until(
