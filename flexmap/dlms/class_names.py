@@ -122,6 +122,12 @@ CLASSES = {
         " gateway_IP_address:u32 use_DHCP_flag:bool primary_DNS_address:u32 secondary_DNS_address:u32",
         "add_mc_IP_address delete_mc_IP_address get_nbof_mc_IP_addresses",
     ),
+    62: _names(
+        "Compact data",
+        "compact_buffer:octets capture_objects:array template_id:u8 template_description:octets"
+        " capture_method:enum",
+        "reset capture",
+    ),
     64: _names(
         "Security setup",
         "security_policy:enum security_suite:enum client_system_title:octets server_system_title:octets"

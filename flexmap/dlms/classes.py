@@ -21,7 +21,7 @@ from flexmap.dlms.profile import AUTHENTICATED, EVERYONE, Role
 from flexmap.dlms.selection import BY_ENTRY, BY_RANGE, OBJECT_SELECTORS, CaptureObject
 
 DATA, REGISTER, EXTENDED_REGISTER, DEMAND_REGISTER, PROFILE_GENERIC, CLOCK = 1, 3, 4, 5, 7, 8
-ASSOCIATION, SAP_ASSIGNMENT, SECURITY_SETUP, DISCONNECT_CONTROL = 15, 17, 64, 70
+ASSOCIATION, SAP_ASSIGNMENT, COMPACT_DATA, SECURITY_SETUP, DISCONNECT_CONTROL = 15, 17, 62, 64, 70
 
 CLOCK_LN = bytes((0, 0, 1, 0, 0, 255))
 SAP_ASSIGNMENT_LN = bytes((0, 0, 41, 0, 0, 255))
@@ -32,6 +32,8 @@ REMOTE_DISCONNECT, REMOTE_RECONNECT = 1, 2
 """Methods of Disconnect control."""
 CONTROL_MODE = 4
 """Attribute of Disconnect control."""
+TEMPLATE_ID = 4
+"""Attribute of Compact data."""
 DISCONNECTED, CONNECTED, READY_FOR_RECONNECTION = 0, 1, 2
 """States of Disconnect control."""
 
@@ -154,6 +156,28 @@ def profile_generic(
         Attribute(8, read, value=values[8]),
     )
     return ObjectDefinition(PROFILE_GENERIC, 1, logical_name, attributes, methods)
+
+
+def compact_data(
+    logical_name: bytes, template_id: int, columns: Sequence[CaptureObject], types: Sequence[axdr.Tag]
+) -> ObjectDefinition:
+    """Return a Compact data (class 62 version 1). Slot: 2 compact_buffer. Methods: 1 reset, 2 capture.
+
+    ``types``: those of the columns' values, which have no elements of their own. The template_id stands before all
+    columns, as the class asks for; captured is by method, not by reading.
+    """
+    own = CaptureObject(COMPACT_DATA, logical_name, TEMPLATE_ID)
+    unrestricted = axdr.structure(axdr.encode("enum", 0), axdr.NULL)
+    objects = [axdr.structure(*axdr.elements_of(each.encode()), unrestricted) for each in (own, *columns)]
+    template = axdr.structure_head(len(objects)) + bytes((axdr.Tag.UNSIGNED, *types))
+    attributes = (
+        Attribute(2),
+        Attribute(3, value=axdr.array(objects)),
+        Attribute(TEMPLATE_ID, value=axdr.encode("unsigned", template_id)),
+        Attribute(5, value=axdr.octet_string(template)),
+        Attribute(6, value=axdr.encode("enum", 0)),
+    )
+    return ObjectDefinition(COMPACT_DATA, 1, logical_name, attributes, (Method(1), Method(2)))
 
 
 def clock(

@@ -19,11 +19,15 @@ from gurux_dlms.enums import (
     InterfaceType,
     Security,
 )
+from gurux_dlms.GXByteBuffer import GXByteBuffer
 from gurux_dlms.GXDLMSSettings import GXDLMSSettings
+from gurux_dlms.internal._GXCommon import _GXCommon
+from gurux_dlms.internal._GXDataInfo import _GXDataInfo
 from gurux_dlms.objects import (
     GXDLMSCaptureObject,
     GXDLMSDayProfile,
     GXDLMSDayProfileAction,
+    GXDLMSObject,
     GXDLMSScheduleEntry,
     GXDLMSSeasonProfile,
     GXDLMSSpecialDay,
@@ -246,7 +250,7 @@ class Session:
         results: dict[tuple[int, str, int], str] = {}
         for item in listed:
             # The last first: of a profile Gurux must know the columns before it takes in the rows.
-            for index in range(item.getAttributeCount(), 0, -1):
+            for index in range(_attributes(item), 0, -1):
                 if int(item.getAccess(index)) & 1:
                     key = (int(item.objectType), item.logicalName, index)
                     results[key] = self._taken_in(item, index)
@@ -254,11 +258,21 @@ class Session:
 
     def _taken_in(self, item: Any, index: int) -> str:
         try:
-            self.client.updateValue(item, index, self._exchange(self.client.read(item, index)).value)
-            plain(_fields(item.getValues()[index - 1]))
+            value = self._exchange(self.client.read(item, index)).value
+            if type(item) is not GXDLMSObject:
+                self.client.updateValue(item, index, value)
+                value = item.getValues()[index - 1]
+            plain(_fields(value))
         except Exception as error:  # noqa: BLE001 - whatever it is, the test gets to see it
             return str(error) or repr(error)
         return ""
+
+    def compact(self, description: bytes, buffer: bytes) -> list[Any]:
+        """Decode the elements of a compact array: its contents description, its contents."""
+        octets = GXByteBuffer(bytes((DataType.COMPACT_ARRAY,)) + description)
+        _GXCommon.setObjectCount(len(buffer), octets)
+        octets.set(buffer)
+        return plain(_GXCommon.getData(self.client.settings, octets, _GXDataInfo()))
 
     def get_list(self, references: list[tuple[int, str, int]]) -> list[Any]:
         """Read up to ten attributes in one request (GET with-list)."""
@@ -538,6 +552,13 @@ def _fields(value: Any) -> Any:
     if type(value).__name__.startswith("GXDLMS"):
         return {name.rpartition("__")[2]: field for name, field in vars(value).items()}
     return value
+
+
+def _attributes(item: Any) -> int:
+    """Return how many attributes an object has; of a class that Gurux does not know, as the object list says."""
+    if type(item) is GXDLMSObject:
+        return max(attribute.index for attribute in item.attributes)
+    return item.getAttributeCount()
 
 
 def plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ from flexmap.faces.dlms.acting import Acting, MeterActs, acting_definitions
 from flexmap.faces.dlms.billing import at_closing, billing_objects
 from flexmap.faces.dlms.certificate_watch import CertificateWatch
 from flexmap.faces.dlms.clock import MeterClock
+from flexmap.faces.dlms.compact import CompactRow
 from flexmap.faces.dlms.counters import StoredCounters
 from flexmap.faces.dlms.demand import demand_objects
 from flexmap.faces.dlms.device import MeterDevice, management_device
@@ -123,6 +124,7 @@ class DlmsFace:
             self._meters[meter.id] = device
             if clocks is not None and settable[meter.id]:
                 device.serve([MeterClock(meter.id, objects.local, clocks, PROFILE.period)])
+            device.serve([CompactRow(store, meter.id, objects)])
             device.serve(demand_objects(store, meter.id, site.type_of(meter), objects.local))
             keeper = settings.keeper if updates is None else updates.files
             spread = at_closing(store, meter.id, turns)

@@ -39,6 +39,9 @@ DAILY = ProfileObject(obis.parse("0-0:98.2.0"), obis.parse("0-0:96.10.3"), 86_40
 PROFILES = (PROFILE, PROFILE_2, DAILY)
 """Load profile 1, load profile 2 and the daily profile (data of billing period 2 in IEC 62056-6-1)."""
 PROFILE_LN = PROFILE.logical_name
+COMPACT_LN = obis.parse("0-0:66.0.1")
+TEMPLATE = 1
+"""Template of the compact data that have the last row of load profile 1."""
 
 CLOCK_COLUMN = CaptureObject(classes.CLOCK, classes.CLOCK_LN, 2)
 
@@ -108,8 +111,19 @@ class MeterObjects:
         self.capturable = _capturable(meter_type)
         """What load profiles can capture beside clock and status."""
         self.billing = Billing(meter_type, (CLOCK_COLUMN, *self.captured))
+        types = [axdr.Tag[point.type.upper().replace("-", "_")] for point in captured]
+        self.columns = profile_columns(PROFILE, self.captured)
+        """What load profile 1 captures until a head-end changes it."""
+        self.compact = classes.compact_data(
+            COMPACT_LN, TEMPLATE, self.columns, (axdr.Tag.OCTET_STRING, axdr.Tag.UNSIGNED, *types)
+        )
+        """The last row of load profile 1 as compact data."""
         self.schema = Schema(
-            [*_definitions(meter_type, association_version, self.captured, clock, self.billing), *live]
+            [
+                *_definitions(meter_type, association_version, self.captured, clock, self.billing),
+                self.compact,
+                *live,
+            ]
         )
         self.points = tuple(self._slots(point) for point in meter_type.points)
         self.rate_encoders = tuple(_encoder(point, point.registers[0].part) for point in meter_type.rates)
