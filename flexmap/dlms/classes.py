@@ -164,7 +164,7 @@ def compact_data(
     """Return a Compact data (class 62 version 1). Slot: 2 compact_buffer. Methods: 1 reset, 2 capture.
 
     ``types``: those of the columns' values, which have no elements of their own. The template_id stands before all
-    columns, as the class asks for; captured is by method, not by reading.
+    columns, as the class asks; it is captured by its method, not by reading.
     """
     own = CaptureObject(COMPACT_DATA, logical_name, TEMPLATE_ID)
     unrestricted = axdr.structure(axdr.encode("enum", 0), axdr.NULL)

@@ -104,8 +104,8 @@ def test_capture_takes_the_newest_sample_until_there_is_a_newer_row(bench):
     bench.run(1700, 1801)
     assert bench.read() == (1800, 1800)
     bench.run(1801, 1810, invalid=True)
-    assert bench.act(CAPTURE) == 0
-    assert bench.read() is NOTHING
+    assert bench.act(CAPTURE) == int(NOTHING)
+    assert bench.read() == (1800, 1800)
 
 
 def test_a_changed_load_profile_leaves_it_alone(bench):

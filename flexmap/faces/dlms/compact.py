@@ -29,7 +29,7 @@ class CompactRow:
         self._store = store
         self._meter = meter
         self._objects = objects
-        self._held: tuple[int, Stored] | None = None
+        self._held: tuple[int, bytes] | None = None
         """What a method has left, and its time (ms): it stands until there is a newer row."""
 
     @property
@@ -68,7 +68,10 @@ class CompactRow:
         values = tuple(self._store.value_of(newest, name) for name in names)
         status = 0 if row is None else row.status
         now = ProfileRow(self._meter, newest.time, status, newest.clock_status, values)
-        self._held = (newest.time, self._compact(now))
+        captured = self._compact(now)
+        if isinstance(captured, DataAccessResult):
+            return ActionResult.TEMPORARY_FAILURE
+        self._held = (newest.time, captured)
         return ActionResult.SUCCESS
 
     def _buffer(self) -> Stored:
@@ -77,7 +80,7 @@ class CompactRow:
             return self._held[1]
         return DataAccessResult.TEMPORARY_FAILURE if row is None else self._compact(row)
 
-    def _compact(self, row: ProfileRow) -> Stored:
+    def _compact(self, row: ProfileRow) -> bytes | DataAccessResult:
         """Return a row without its types; a value that is missing has no place in a template."""
         _, encode = row_encoder(self._objects.columns, PROFILE, self._objects)
         cells = encode(row)
