@@ -107,6 +107,7 @@ CLASSES = {
         " week_profile_table_passive:array day_profile_table_passive:array activate_passive_calendar_time:octets",
         "activate_passive_calendar",
     ),
+    21: _names("Register monitor", "thresholds:array monitored_value:structure actions:array", ""),
     22: _names("Single action schedule", "executed_script:structure type:enum execution_time:array"),
     23: _names(
         "IEC HDLC setup",

@@ -33,6 +33,15 @@ def limiter(name: bytes = LIMITER_LN) -> ObjectDefinition:
     return ObjectDefinition(LIMITER, 0, name, attributes)
 
 
+def monitored_value(column: CaptureObject) -> bytes:
+    """Return the value_definition of an attribute."""
+    return axdr.structure(
+        axdr.encode("long-unsigned", column.class_id),
+        axdr.octet_string(column.logical_name),
+        axdr.encode("integer", column.attribute),
+    )
+
+
 class ScriptItem(msgspec.Struct, frozen=True, array_like=True):
     """action_item: a script of a script table; 0 does nothing."""
 

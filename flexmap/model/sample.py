@@ -76,6 +76,7 @@ class EventCode(enum.IntEnum):
     """A command to the breaker was refused or not answered."""
     LOCAL_CONNECTION = 69
     SUPERVISION_1_EXCEEDED = 70
+    """The register monitor's value has risen over its first threshold."""
     SUPERVISION_1_OK = 71
     SUPERVISION_2_EXCEEDED = 72
     SUPERVISION_2_OK = 73

@@ -35,6 +35,7 @@ from gurux_dlms.objects import (
 )
 from gurux_dlms.objects.enums import MessageType, SecuritySuite, ServiceType
 from gurux_dlms.objects.GXDLMSActionItem import GXDLMSActionItem
+from gurux_dlms.objects.GXDLMSActionSet import GXDLMSActionSet
 from gurux_dlms.secure import GXDLMSSecureClient
 from remote import serve
 
@@ -307,6 +308,35 @@ class Session:
             action.logicalName = table
             action.scriptSelector = script
         self._exchange(self.client.write(item, 11))
+
+    def set_monitor(
+        self,
+        name: str,
+        *,
+        value: tuple[int, str, int] | None = None,
+        thresholds: list[int] | None = None,
+        actions: list[tuple[tuple[str, int], tuple[str, int]]] | None = None,
+    ) -> None:
+        """Write attributes of a register monitor (class 21) as Gurux's class has them.
+
+        ``value``: class, logical name and attribute; ``actions``: table and script, up and down.
+        """
+        item = self._object(21, name)
+        if value is not None:
+            watched = item.monitoredValue
+            watched.objectType, watched.logicalName, watched.attributeIndex = value
+            self._exchange(self.client.write(item, 3))
+        if actions is not None:
+            for up, down in actions:
+                made = GXDLMSActionSet()
+                made.actionUp.logicalName, made.actionUp.scriptSelector = up
+                made.actionDown.logicalName, made.actionDown.scriptSelector = down
+                item.actions.append(made)
+            self._exchange(self.client.write(item, 4))
+        if thresholds is not None:
+            item.thresholds = thresholds
+            item.setDataType(2, DataType.ARRAY)
+            self._exchange(self.client.write(item, 2))
 
     def action(self, class_id: int, name: str, method: int) -> None:
         """Call a method with integer 0."""

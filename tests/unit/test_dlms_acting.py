@@ -1,10 +1,13 @@
-"""Limiter, alarms and voltages: their machines, in the meter's own time."""
+"""Limiter, register monitor, alarms and voltages: their machines, in the meter's own time."""
 
 import msgspec
 import pytest
 
+from flexmap.dlms import axdr
 from flexmap.dlms.alarms import BREAKER_FAILURE, FRAUD, MISSING_VOLTAGE, Alarms
+from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.limiter import Act, Emergency, Progress, ScriptItem, Settings
+from flexmap.dlms.register_monitor import ActionSet, Monitor, take_thresholds
 from flexmap.dlms.selection import CaptureObject
 from flexmap.dlms.voltage import Level, Phase, Thresholds
 from flexmap.model import EventCode
@@ -94,3 +97,42 @@ def test_voltages(volts, found):
     phase, thresholds = Phase(), Thresholds()
     levels = [(second, phase.sample(thresholds, second * 1000, each)) for second, each in enumerate(volts)]
     assert [(second, level) for second, level in levels if level is not None] == found
+
+
+def numbers(*limits):
+    return tuple(axdr.encode("double-long", each) for each in limits)
+
+
+def test_a_register_monitor_tells_of_each_threshold_that_is_crossed_and_never_twice():
+    watching = Monitor(monitored=POWER).watching(POWER, numbers(-50, 100))
+    crossed = []
+    for second, value in enumerate([-60, -50, -49, 100, 101, 300, -51, -51], start=1):
+        watching, found = watching.sample(second * 1000, value)
+        crossed += [(second, *each) for each in found]
+    assert crossed == [(3, 0, True, -50), (5, 1, True, 100), (7, 0, False, -50), (7, 1, False, 100)]
+
+
+def test_a_register_monitor_ignores_what_comes_late_and_asks_for_the_script_of_its_side():
+    up, down = ScriptItem(bytes(6), 1), ScriptItem(bytes(6), 2)
+    watching = Monitor(monitored=POWER, actions=(ActionSet(up, down),)).watching(POWER, numbers(100, 200))
+    watching, crossed = watching.sample(9000, 250)
+    assert len(crossed) == 2
+    assert watching.sample(8000, 0) == (watching, [])
+    assert (watching.script(0), watching.script(1), watching.script(2)) == (up, None, None)
+    assert watching.sample(10_000, 0)[0].script(0) is down
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        axdr.encode("double-long", 5),
+        axdr.structure(*numbers(5)),
+        axdr.array([axdr.encode("boolean", True)]),
+        axdr.array([axdr.encode("enum", 1)]),
+        axdr.array([axdr.octet_string(b"1")]),
+    ],
+)
+def test_thresholds_are_whole_numbers(data):
+    assert take_thresholds(axdr.array(numbers(1, -1))) == numbers(1, -1)
+    with pytest.raises(AxdrError):
+        take_thresholds(data)

@@ -1,4 +1,4 @@
-"""What acts by itself in a meter's logical device: alarms, limiter, power quality. Samples and events drive it."""
+"""What acts by itself in a logical device: alarms, limiter, monitor, power quality; follows samples and events."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from flexmap.dlms.objects import ObjectDefinition
 from flexmap.dlms.push_setup import ALARM_SETUP_LN, PUSH_SETUP, PUSH_SETUP_LN
 from flexmap.dlms.scripts import ScriptAction, Scripts, Service
 from flexmap.dlms.voltage import Level
-from flexmap.faces.dlms import alarms, voltages
+from flexmap.faces.dlms import alarms, monitors, voltages
 from flexmap.faces.dlms.alarms import MeterAlarms
 from flexmap.faces.dlms.device import MeterDevice
 from flexmap.faces.dlms.limits import DISCONNECT_SCRIPTS_LN, Limiter, disconnect_scripts, monitored
 from flexmap.faces.dlms.live import LiveObject
 from flexmap.faces.dlms.local_time import LocalTime
+from flexmap.faces.dlms.monitors import RegisterMonitor
 from flexmap.faces.dlms.pushing import Keeper
 from flexmap.faces.dlms.scripts import ScriptTable
 from flexmap.faces.dlms.voltages import PowerQuality, voltage_places
@@ -60,6 +61,8 @@ def acting_definitions(meter_type: MeterType, *, pushes: bool) -> list[ObjectDef
         found += [limiter(), scripts.script_table(DISCONNECT_SCRIPTS_LN, disconnect_scripts(breaker))]
     if pushes:
         found.append(scripts.script_table(PUSH_SCRIPTS_LN, PUSH_SCRIPTS))
+    if monitored(meter_type):
+        found.append(monitors.DEFINITION)
     return found
 
 
@@ -88,15 +91,24 @@ class MeterActs:
             self._quality = PowerQuality(meter.id, places, levels, keeper, on_event)
             live += self._quality.objects()
         self._limiter: Limiter | None = None
+        registers = monitored(meter_type)
+        tables = []
         breaker = breaker_of(meter_type)
         if breaker is not None:
             table = ScriptTable(DISCONNECT_SCRIPTS_LN, disconnect_scripts(breaker), device.perform)
             self._limiter = Limiter(
-                meter.id, monitored(meter_type), table, keeper=keeper, local=local, on_event=on_event, now=now
+                meter.id, registers, table, keeper=keeper, local=local, on_event=on_event, now=now
             )
-            live += [table, self._limiter]
+            live.append(self._limiter)
+            tables.append(table)
         if pushes:
-            live.append(ScriptTable(PUSH_SCRIPTS_LN, PUSH_SCRIPTS, device.perform))
+            tables.append(ScriptTable(PUSH_SCRIPTS_LN, PUSH_SCRIPTS, device.perform))
+        live += tables
+        self._monitor: RegisterMonitor | None = None
+        if registers:
+            by_name = {table.definition.logical_name: table for table in tables}
+            self._monitor = RegisterMonitor(meter.id, registers, by_name, keeper, on_event)
+            live.append(self._monitor)
         self.live: Sequence[LiveObject] = live
 
     def _push(self) -> None:
@@ -113,6 +125,8 @@ class MeterActs:
             self._quality.observe(sample)
         if self._limiter is not None and self._limiter.active:
             self._limiter.observe(sample)
+        if self._monitor is not None and self._monitor.active:
+            self._monitor.observe(sample)
 
 
 def _levels(state: Alarms, phases: int) -> tuple[Level, ...]:

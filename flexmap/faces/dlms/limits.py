@@ -21,6 +21,7 @@ from flexmap.dlms.limiter import (
     ScriptItem,
     Settings,
     limiter,
+    monitored_value,
 )
 from flexmap.dlms.objects import ActionReply, ObjectDefinition, Pending, SlotValue
 from flexmap.dlms.profile import ClientProfile, Role
@@ -58,7 +59,9 @@ _THRESHOLDS = {4: "normal", 5: "emergency"}
 _DURATIONS = {6: "over", 7: "under"}
 
 
-class _Monitored(NamedTuple):
+class Watched(NamedTuple):
+    """Where a sample has a register's value."""
+
     place: int
     point: Point
     part: Part
@@ -73,10 +76,10 @@ def disconnect_scripts(breaker: bytes) -> Scripts:
     }
 
 
-def monitored(meter_type: MeterType) -> dict[CaptureObject, _Monitored]:
-    """Return the registers that a limiter of the type can watch."""
+def monitored(meter_type: MeterType) -> dict[CaptureObject, Watched]:
+    """Return the registers that a limiter or register monitor of the type can watch."""
     return {
-        CaptureObject(register.class_id, obis.parse(register.obis), register.attribute): _Monitored(
+        CaptureObject(register.class_id, obis.parse(register.obis), register.attribute): Watched(
             place, point, register.part
         )
         for place, point in enumerate(meter_type.points)
@@ -85,13 +88,33 @@ def monitored(meter_type: MeterType) -> dict[CaptureObject, _Monitored]:
     }
 
 
+def active_power(registers: Mapping[CaptureObject, Watched]) -> CaptureObject:
+    """Return the register of active power import, the first one where there is none."""
+    found = (
+        column
+        for column, each in registers.items()
+        if each.point.name == _POWER and each.part in (Part.PLUS, Part.NET)
+    )
+    return next(found, next(iter(registers)))
+
+
+def number_in(sample: Sample, watched: Watched) -> int | None:
+    """Return a register's value in a sample, None if it has none that is valid."""
+    if quality.validity(sample.quality[watched.place]) == quality.INVALID:
+        return None
+    try:
+        return values.raw(watched.point, sample.values[watched.place], watched.part)
+    except (TypeError, OverflowError):
+        return None
+
+
 class Limiter:
     """Class 71 (implements flexmap.faces.dlms.live.LiveObject)."""
 
     def __init__(
         self,
         meter: str,
-        registers: Mapping[CaptureObject, _Monitored],
+        registers: Mapping[CaptureObject, Watched],
         table: ScriptTable,
         *,
         keeper: Keeper,
@@ -108,12 +131,7 @@ class Limiter:
         self._on_event = on_event
         self._now = now
         script = ScriptItem(table.definition.logical_name)
-        power = next(
-            column
-            for column, each in registers.items()
-            if each.point.name == _POWER and each.part in (Part.PLUS, Part.NET)
-        )
-        usual = Settings(monitored=power, on_over=script, on_under=script)
+        usual = Settings(monitored=active_power(registers), on_over=script, on_under=script)
         self._settings = self._read(_KEPT, Settings, usual)
         self._progress = self._read(_KEPT_PROGRESS, Progress, Progress())
         self._again: tuple[Act, int] | None = None
@@ -144,12 +162,8 @@ class Limiter:
 
     def observe(self, sample: Sample) -> None:
         """Look at a sample."""
-        watched = self._registers[self._settings.monitored]
-        if quality.validity(sample.quality[watched.place]) == quality.INVALID:
-            return
-        try:
-            number = values.raw(watched.point, sample.values[watched.place], watched.part)
-        except (TypeError, OverflowError):
+        number = number_in(sample, self._registers[self._settings.monitored])
+        if number is None:
             return
         before = self._progress
         self._progress, act = before.sample(self._settings, sample.time, number)
@@ -200,12 +214,7 @@ class Limiter:
         its, now = self._settings, self._progress.last
         match index:
             case 2:
-                column = its.monitored
-                return axdr.structure(
-                    axdr.encode("long-unsigned", column.class_id),
-                    axdr.octet_string(column.logical_name),
-                    axdr.encode("integer", column.attribute),
-                )
+                return monitored_value(its.monitored)
             case 3:
                 return _number(its.threshold(now))
             case 4 | 5:

@@ -77,6 +77,10 @@ class ScriptTable:
         except AxdrError:
             return ActionResult.TYPE_UNMATCHED
 
+    def has(self, number: int) -> bool:
+        """Tell whether there is a script of that number."""
+        return number in self._table
+
     def execute(self, number: int, client: ClientProfile) -> ActionResult | Pending:
         """Carry out a script's actions, each when the one before has been answered; the first failure counts."""
         if number not in self._table:
