@@ -50,6 +50,12 @@ class HeadEnd:
         head = self.read(8)
         return head + self.read(int.from_bytes(head[6:], "big"))
 
+    def hang_up(self):
+        """Close the connection, if there is one; the next frame comes by another."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
     def close(self):
         for each in (self.connection, self.socket):
             if each is not None:
@@ -206,8 +212,7 @@ def test_a_confirmed_push_comes_until_it_is_confirmed(serve, head_end):
         meter.action(40, PUSH, 1)
         first = head_end.frame()
         assert first[9:13].hex() == "40000001"
-        head_end.connection.close()  # lost before it was confirmed
-        head_end.connection = None
+        head_end.hang_up()  # lost before it was confirmed
         assert head_end.frame()[8:] == first[8:]
         confirm = bytes.fromhex("10" + "00000001" + "00")
         head_end.connection.sendall(

@@ -8,7 +8,7 @@ from test_dlms_push import HeadEnd, decoded_by_cosem
 
 from flexmap.dlms import axdr
 
-MONITOR, POWER, VOLTAGE = "0.0.16.0.0.255", "1.0.1.7.0.255", "1.0.32.7.0.255"
+MONITOR, POWER, VOLTAGE = "0.0.16.0.0.255", "1.0.16.7.0.255", "1.0.32.7.0.255"
 FILTERS = ("0.0.97.98.10.255", "0.0.97.98.11.255")
 PUSH_SCRIPTS = "0.0.10.0.108.255"
 ALARM_SETUP = bytes((0, 4, 25, 9, 0, 255))
@@ -73,6 +73,7 @@ def test_a_monitor_opens_the_breaker_holds_over_a_kill_and_pushes(site):
     with pytest.raises(TimeoutError):
         while pushed_by_the_meter(site.head_end, QUIET):
             pass
+    site.head_end.hang_up()
     head.set_monitor(MONITOR, value=(4, VOLTAGE, 2), actions=[(PUSH_ALARMS, NOTHING)], thresholds=[1])
     until(lambda: codes(head)[2:] == [EXCEEDED[0]], SECONDS)
     assert head.get(21, MONITOR, 3) == [4, octets(VOLTAGE), 2]

@@ -89,7 +89,7 @@ def monitored(meter_type: MeterType) -> dict[CaptureObject, Watched]:
 
 
 def active_power(registers: Mapping[CaptureObject, Watched]) -> CaptureObject:
-    """Return the register of active power import, the first one where there is none."""
+    """Return the register of active power, of import where that is apart, the first one where there is none."""
     found = (
         column
         for column, each in registers.items()
