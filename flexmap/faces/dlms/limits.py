@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -76,8 +76,9 @@ def disconnect_scripts(breaker: bytes) -> Scripts:
     }
 
 
-def monitored(meter_type: MeterType) -> dict[CaptureObject, Watched]:
-    """Return the registers that a limiter or register monitor of the type can watch."""
+@lru_cache
+def monitored(meter_type: MeterType) -> Mapping[CaptureObject, Watched]:
+    """Return the registers that a limiter or register monitor of the type can watch; all its meters share them."""
     return {
         CaptureObject(register.class_id, obis.parse(register.obis), register.attribute): Watched(
             place, point, register.part
