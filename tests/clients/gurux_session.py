@@ -36,6 +36,7 @@ from gurux_dlms.objects import (
 from gurux_dlms.objects.enums import MessageType, SecuritySuite, ServiceType
 from gurux_dlms.objects.GXDLMSActionItem import GXDLMSActionItem
 from gurux_dlms.objects.GXDLMSActionSet import GXDLMSActionSet
+from gurux_dlms.objects.GXDLMSMonitoredValue import GXDLMSMonitoredValue
 from gurux_dlms.secure import GXDLMSSecureClient
 from remote import serve
 
@@ -607,6 +608,8 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, GXDLMSActionItem):  # its own text fails before it is read
         return [value.logicalName, value.scriptSelector]
+    if isinstance(value, GXDLMSMonitoredValue):  # so does its
+        return [plain(value.objectType), value.logicalName, value.attributeIndex]
     return str(value)
 
 

@@ -78,7 +78,12 @@ def test_a_monitor_opens_the_breaker_holds_over_a_kill_and_pushes(site):
     until(lambda: codes(head)[2:] == [EXCEEDED[0]], SECONDS)
     assert head.get(21, MONITOR, 3) == [4, octets(VOLTAGE), 2]
     assert axdr.decode(decoded_by_cosem(pushed_by_the_meter(site.head_end, SECONDS)))[0] == ALARM_SETUP
-    assert head.get(21, MONITOR, 2) == [1]
+    assert head.get_object(21, MONITOR) == {
+        1: MONITOR,
+        2: [1],
+        3: {"objectType": 4, "logicalName": VOLTAGE, "attributeIndex": 2},
+        4: [{"actionUp": list(PUSH_ALARMS), "actionDown": list(NOTHING)}],
+    }
     head.close()
 
 
