@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import msgspec
 
 from flexmap.dlms import axdr
+from flexmap.dlms.axdr import AxdrError
 from flexmap.dlms.objects import Attribute, ObjectDefinition
 from flexmap.dlms.profile import AUTHENTICATED, Role
 from flexmap.dlms.selection import CaptureObject
@@ -42,6 +44,19 @@ def monitored_value(column: CaptureObject) -> bytes:
     )
 
 
+def take_monitored_value(value: Any) -> CaptureObject:
+    """Return the attribute that a decoded value_definition names; raises AxdrError."""
+    match value:
+        case (class_id, bytes(name), index) if is_long_unsigned(class_id) and type(index) is int:
+            return CaptureObject(class_id, name, index)
+    raise AxdrError("structure of class, logical name and attribute expected")
+
+
+def is_long_unsigned(value: Any) -> bool:
+    """Tell whether a decoded value is a number, no boolean or enum, that a long-unsigned holds."""
+    return type(value) is int and 0 <= value <= 0xFFFF
+
+
 class ScriptItem(msgspec.Struct, frozen=True, array_like=True):
     """action_item: a script of a script table; 0 does nothing."""
 
@@ -51,6 +66,14 @@ class ScriptItem(msgspec.Struct, frozen=True, array_like=True):
     def encode(self) -> bytes:
         """Return the structure."""
         return axdr.structure(axdr.octet_string(self.table), axdr.encode("long-unsigned", self.script))
+
+
+def take_script_item(value: Any) -> ScriptItem:
+    """Return a decoded action_item; raises AxdrError."""
+    match value:
+        case (bytes(table), script) if len(table) == len(LIMITER_LN) and is_long_unsigned(script):
+            return ScriptItem(table, script)
+    raise AxdrError("structure of a logical name and a script selector expected")
 
 
 class Emergency(msgspec.Struct, frozen=True, array_like=True):

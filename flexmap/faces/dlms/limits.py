@@ -20,8 +20,11 @@ from flexmap.dlms.limiter import (
     Progress,
     ScriptItem,
     Settings,
+    is_long_unsigned,
     limiter,
     monitored_value,
+    take_monitored_value,
+    take_script_item,
 )
 from flexmap.dlms.objects import ActionReply, ObjectDefinition, Pending, SlotValue
 from flexmap.dlms.profile import ClientProfile, Role
@@ -256,19 +259,23 @@ class Limiter:
                 raise AxdrError("double-long-unsigned expected")
             return {(_THRESHOLDS | _DURATIONS)[attribute]: value}
         match attribute, value:
-            case 2, (int(class_id), bytes(name), int(index)):
-                column = CaptureObject(class_id, name, index)
+            case 2, _:
+                column = take_monitored_value(value)
                 return {"monitored": column} if column in self._registers else None
-            case 8, (int(number), bytes(time), int(duration)) if duration in _UINT32:
+            case 8, (number, bytes(time), duration) if (
+                is_long_unsigned(number) and type(duration) is int and duration in _UINT32
+            ):
                 activation = 0 if set(time) <= {0xFF, 0} else self._local.instant(time)
                 return {"profile": Emergency(number, activation, duration)}
-            case 9, list(groups) if len(groups) <= _MOST_GROUPS and all(type(each) is int for each in groups):
+            case 9, list(groups) if len(groups) <= _MOST_GROUPS and all(map(is_long_unsigned, groups)):
                 return {"groups": tuple(groups)}
-            case 11, ((bytes(first), int(over)), (bytes(second), int(under))):
+            case 11, (first, second):
+                over, under = take_script_item(first), take_script_item(second)
                 table = self._table.definition.logical_name
-                if {first, second} != {table} or not {over, under} <= {0, DISCONNECT, RECONNECT}:
+                scripts = {over.script, under.script}
+                if {over.table, under.table} != {table} or not scripts <= {0, DISCONNECT, RECONNECT}:
                     return None
-                return {"on_over": ScriptItem(table, over), "on_under": ScriptItem(table, under)}
+                return {"on_over": over, "on_under": under}
         raise AxdrError(f"attribute {attribute} is something else")
 
     def act(self, method: int, data: bytes | None, client: ClientProfile) -> ActionResult:

@@ -12,14 +12,19 @@ from twisted.logger import Logger
 from flexmap.dlms import axdr
 from flexmap.dlms.apdu import ActionResult, DataAccessResult
 from flexmap.dlms.axdr import AxdrError
-from flexmap.dlms.limiter import RETRY, ScriptItem, monitored_value
+from flexmap.dlms.limiter import (
+    RETRY,
+    ScriptItem,
+    monitored_value,
+    take_monitored_value,
+    take_script_item,
+)
 from flexmap.dlms.objects import ActionReply, ObjectDefinition, Pending, SlotValue
 from flexmap.dlms.profile import ClientProfile, Role
 from flexmap.dlms.register_monitor import (
     ACTIONS,
     MONITORED_VALUE,
     MOST_THRESHOLDS,
-    REGISTER_MONITOR_LN,
     THRESHOLDS,
     ActionSet,
     Crossing,
@@ -157,11 +162,8 @@ class RegisterMonitor:
             thresholds = take_thresholds(data)
             return its.watching(its.monitored, thresholds) if len(thresholds) <= MOST_THRESHOLDS else None
         if attribute == MONITORED_VALUE:
-            match axdr.decode(data):
-                case (int(class_id), bytes(name), int(index)):
-                    column = CaptureObject(class_id, name, index)
-                    return its.watching(column, its.thresholds) if column in self._registers else None
-            raise AxdrError("class, logical name and attribute expected")
+            column = take_monitored_value(axdr.decode(data))
+            return its.watching(column, its.thresholds) if column in self._registers else None
         actions = axdr.decode(data)
         if not isinstance(actions, list | tuple):  # some clients write a structure of action sets
             raise AxdrError("array of action sets expected")
@@ -182,8 +184,6 @@ class RegisterMonitor:
 
 def _action_set(value: Any) -> ActionSet:
     match value:
-        case ((bytes(first), int(up)), (bytes(second), int(down))) if (
-            len(first) == len(second) == len(REGISTER_MONITOR_LN)
-        ):
-            return ActionSet(ScriptItem(first, up), ScriptItem(second, down))
+        case (up, down):
+            return ActionSet(take_script_item(up), take_script_item(down))
     raise AxdrError("structure of two action items expected")
