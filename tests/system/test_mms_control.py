@@ -50,7 +50,7 @@ def answer(engine, done, cause=""):
 def test_a_command_is_done_when_the_meter_says_so(engine, model):
     value = model < 3
     client = Libiec(engine, OBJECTS[model], value)
-    _id, meter, point, wanted, origin = answer(engine, done=True)
+    _id, meter, point, wanted, origin, *_ = answer(engine, done=True)
     assert (meter, point, wanted) == ("SM_1", "relay" if model < 3 else "breaker", value)
     assert origin.startswith("mms 127.0.0.1:")
     outcome = client.outcome()
