@@ -129,27 +129,25 @@ def test_every_row_exactly_once(tmp_path):
     ports = free_ports(3)
     with gateway(tmp_path, meters=METERS - 1, ports=ports) as first:
         first.wait_read(120)
+        began = time.time() // 60
         first.stop()
     begin = int(time.time()) // 60 * 60 - (HISTORY + 5) * 60
     fill(tmp_path / "flexmap.sqlite", begin)
     relay = Relay(ports[1], 7)
     saps = range(FIRST_SAP, FIRST_SAP + METERS)
     head_ends = [HeadEnd(relay, saps[part::2], begin) for part in (0, 1)]
-    kills = 0
     try:
         with gateway(tmp_path, meters=METERS - 1, ports=ports) as running:
             for each in head_ends:
                 each.start()
             wait_for(lambda: sum(len(rows) for each in head_ends for rows in each.rows.values()) > 20 * HISTORY)
             running.kill()
-            kills += 1
         with gateway(tmp_path, meters=METERS - 1, ports=ports) as running:
             rounds = [each.rounds for each in head_ends]
             wait_for(lambda: all(each.rounds > before for each, before in zip(head_ends, rounds, strict=True)))
-            # In the middle of a minute, so that its row is of samples from before and after.
-            wait_for(lambda: 20 < time.time() % 60 < 40)
+            # In the middle of a minute, so that its row is of samples from before and after, and of a whole one.
+            wait_for(lambda: time.time() // 60 > began and 20 < time.time() % 60 < 40)
             running.kill()
-            kills += 1
         with gateway(tmp_path, meters=METERS - 1, ports=ports):
             newest = int(time.time()) // 60 * 60 + 60
             wait_for(lambda: time.time() > newest + 10)
