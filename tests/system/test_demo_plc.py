@@ -48,7 +48,7 @@ def operate(port, meter, value):
     return json.loads(subprocess.run(program, capture_output=True, timeout=60, check=True).stdout)
 
 
-TRIES = 3
+TRIES = 12
 """A person gives a command again that was lost on its way over several hops: they are told that it was."""
 
 
